@@ -1,0 +1,237 @@
+"""Every error that may leave a room. Each has a stable `code` and one public sentence; nothing else is shown outside.
+
+BrokerError
+├── InvalidRequest           the request itself is wrong
+├── InvalidToken             any fault of the bearer token; the cause stays in the log
+├── Refused                  the policies say no
+│   ├── Denied                 … or there is no such instance
+│   ├── StepUpRequired         … but a fresher or stronger login would do
+│   ├── ReasonRequired         … but a reason would do
+│   ├── TicketRequired         … but a ticket would do
+│   └── ApprovalRequired       … but an approval would do
+├── NotFound                 a route or id that is not there
+├── Conflict                 the state of the instance does not allow it
+│   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady
+│   └── HostKeyChanged · ProtocolNotSupported
+├── Unopenable               a Windows password that we cannot open
+│   └── KeyNotHeld · PasswordUndecryptable
+├── TooMany                  RateLimited · BudgetExhausted
+├── Upstream                 AWS's side
+│   └── UpstreamError · UpstreamUnavailable
+└── Unavailable              our side
+    └── AuditUnavailable · Overloaded · PoliciesUnavailable · KeysUnavailable
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BrokerError(Exception):
+    """Base of all. `cause` is for the log only; `detail`, `next_step`, `choices` and `upstream_code` are public."""
+
+    code: ClassVar[str] = "internal_error"
+    sentence: ClassVar[str] = "The broker failed."
+
+    def __init__(
+        self,
+        cause: str = "",
+        *,
+        detail: str = "",
+        next_step: str = "",
+        retry_after: int | None = None,
+        upstream_code: str = "",
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(cause or self.sentence)
+        self.cause = cause
+        self.detail = detail or self.sentence
+        self.next_step = next_step
+        self.retry_after = retry_after
+        self.upstream_code = upstream_code
+        self.choices = choices
+
+
+class InvalidRequest(BrokerError):
+    """The request is not JSON, has a wrong type, an unknown or duplicate member, or is too large."""
+
+    code = "invalid_request"
+    sentence = "The request is not valid."
+
+
+class InvalidToken(BrokerError):
+    """Any fault of the bearer token. One answer for all of them: a prober learns nothing."""
+
+    code = "invalid_token"
+    sentence = "The access token is missing, malformed, expired or not acceptable here."
+
+
+class Refused(BrokerError):
+    """The policies say no."""
+
+    code = "denied"
+    sentence = "The policies do not allow this, or there is no such instance."
+
+
+class Denied(Refused):
+    """The policies say no, or there is no such instance: nobody outside can tell which."""
+
+
+class StepUpRequired(Refused):
+    """A fresher or stronger login would be enough (RFC 9470)."""
+
+    code = "step_up_required"
+    sentence = "A stronger or more recent login is required."
+
+
+class ReasonRequired(Refused):
+    """A reason would be enough."""
+
+    code = "reason_required"
+    sentence = "A reason is required."
+
+
+class TicketRequired(Refused):
+    """A ticket would be enough."""
+
+    code = "ticket_required"
+    sentence = "A ticket is required."
+
+
+class ApprovalRequired(Refused):
+    """An approval would be enough."""
+
+    code = "approval_required"
+    sentence = "Somebody has to approve this first."
+
+
+class NotFound(BrokerError):
+    """A route or an id that is not there; never an instance that the caller may not see."""
+
+    code = "not_found"
+    sentence = "There is nothing here."
+
+
+class Conflict(BrokerError):
+    """The state of the instance does not allow it."""
+
+
+class AmbiguousInstance(Conflict):
+    """The bare name fits several instances that the caller may see; `choices` lists them."""
+
+    code = "ambiguous_instance"
+    sentence = "More than one instance has this name."
+
+
+class InstanceNotRunning(Conflict):
+    """Lightsail gives no access details while an instance is not running."""
+
+    code = "instance_not_running"
+    sentence = "The instance is not running."
+
+
+class PasswordNotReady(Conflict):
+    """A Windows instance makes its password in the first minutes of its life."""
+
+    code = "password_not_ready"
+    sentence = "The Windows password is not ready yet."
+
+
+class HostKeyChanged(Conflict):
+    """The host key is not the one that was pinned."""
+
+    code = "host_key_changed"
+    sentence = "The host key of the instance has changed."
+
+
+class ProtocolNotSupported(Conflict):
+    """Windows is opened by rdp, everything else by ssh."""
+
+    code = "protocol_not_supported"
+    sentence = "The platform of this instance does not speak this protocol."
+
+
+class Unopenable(BrokerError):
+    """A Windows password that cannot be opened here."""
+
+
+class KeyNotHeld(Unopenable):
+    """The custom key pair of the instance is not in custody."""
+
+    code = "key_not_held"
+    sentence = "The private key that opens this password is not in custody."
+
+
+class PasswordUndecryptable(Unopenable):
+    """The key in custody does not open this ciphertext."""
+
+    code = "password_undecryptable"
+    sentence = "The key in custody does not open this password."
+
+
+class TooMany(BrokerError):
+    """The caller asks too often."""
+
+
+class RateLimited(TooMany):
+    """More requests than `limits.per_caller_per_minute`."""
+
+    code = "rate_limited"
+    sentence = "Too many requests."
+
+
+class BudgetExhausted(TooMany):
+    """More instances than `limits.instances_per_caller_per_hour`."""
+
+    code = "budget_exhausted"
+    sentence = "Too many different instances within the hour."
+
+
+class Upstream(BrokerError):
+    """AWS did not do what was asked; `upstream_code` is AWS's own code."""
+
+
+class UpstreamError(Upstream):
+    """AWS answered with an error, or with something that is not to be trusted."""
+
+    code = "upstream_error"
+    sentence = "AWS answered with an error."
+
+
+class UpstreamUnavailable(Upstream):
+    """AWS is throttling, down or out of reach; trying again later may help."""
+
+    code = "upstream_unavailable"
+    sentence = "AWS cannot be reached or is busy."
+
+
+class Unavailable(BrokerError):
+    """The broker itself cannot serve now."""
+
+
+class AuditUnavailable(Unavailable):
+    """The log cannot be written, so nothing may leave."""
+
+    code = "audit_unavailable"
+    sentence = "The audit log cannot be written; no credential leaves without its record."
+
+
+class Overloaded(Unavailable):
+    """More requests at once than the broker takes."""
+
+    code = "overloaded"
+    sentence = "The broker is busy."
+
+
+class PoliciesUnavailable(Unavailable):
+    """There is no valid policy set."""
+
+    code = "policies_unavailable"
+    sentence = "The policies cannot be evaluated."
+
+
+class KeysUnavailable(Unavailable):
+    """The custody of keys cannot be read."""
+
+    code = "keys_unavailable"
+    sentence = "The keys in custody cannot be read."
