@@ -1,0 +1,266 @@
+"""The credential desk: the one place that knows the order of the steps.
+
+find → decide → record the request → ask AWS → open → record the issue → hand over. Nothing is asked of AWS before the
+request is durable, and nothing leaves before the issue is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol as Interface
+from uuid import uuid4
+
+from broker.errors import (
+    AmbiguousInstance,
+    ApprovalRequired,
+    BrokerError,
+    Denied,
+    ProtocolNotSupported,
+    ReasonRequired,
+    Refused,
+    StepUpRequired,
+    TicketRequired,
+)
+from broker.model import (
+    AccessDetails,
+    Action,
+    Caller,
+    Clock,
+    Credential,
+    CredentialRequest,
+    Decision,
+    Event,
+    Instance,
+    Issued,
+    Lease,
+    Obligation,
+    Opened,
+    Protocol,
+    Receipt,
+    RequestContext,
+    Source,
+)
+
+
+class Inventory(Interface):
+    """Knows which instances there are."""
+
+    async def find(self, target: str) -> tuple[Instance, ...]:
+        """Answer all instances of a bare name, or the one of `account/region/name`; empty when there is none."""
+        ...
+
+
+class Policies(Interface):
+    """Decides; an error is a denial."""
+
+    def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
+        """Answer one decision, made on one snapshot. The resource is an instance, or the name of an account."""
+        ...
+
+    def obligations(
+        self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
+    ) -> tuple[Obligation, ...]:
+        """Answer what would turn this denial into a permit; empty when nothing would."""
+        ...
+
+
+class Gateway(Interface):
+    """Asks AWS."""
+
+    async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
+        """Call GetInstanceAccessDetails once, within a total deadline."""
+        ...
+
+
+class Vault(Interface):
+    """Opens what AWS sealed."""
+
+    async def open(self, details: AccessDetails) -> Opened:
+        """Answer the secrets in clear, checked."""
+        ...
+
+
+class Ledger(Interface):
+    """Remembers; durable when it answers."""
+
+    async def append(self, event: Event) -> Receipt:
+        """Write one event; raises AuditUnavailable when it cannot be made durable."""
+        ...
+
+
+class Delivery(Interface):
+    """Puts together what is handed over."""
+
+    def __call__(
+        self, instance: Instance, details: AccessDetails, opened: Opened, *, lease_expires_at: datetime, now: datetime
+    ) -> Credential:
+        """Answer the credential, with warnings that tell the truth about what expires."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One request on its way: who asks for what, from where, under which id."""
+
+    caller: Caller
+    request: CredentialRequest
+    source: Source
+    request_id: str
+
+    def event(self, name: str) -> Event:
+        """Answer the part of an event that all events of this request share."""
+        return Event(
+            event=name,
+            outcome="success",
+            request_id=self.request_id,
+            actor=self.caller,
+            source=self.source,
+            target=self.request.instance,
+            reason=self.request.reason,
+            ticket=self.request.ticket,
+            break_glass=self.request.break_glass,
+        )
+
+    def context(self, now: datetime) -> RequestContext:
+        """Answer what a policy may ask about this request."""
+        return RequestContext(
+            now=now,
+            source_ip=self.source.ip,
+            reason=self.request.reason,
+            ticket=self.request.ticket,
+            break_glass=self.request.break_glass,
+        )
+
+
+class CredentialDesk:
+    """Issues credentials. Holds no state of its own: everything that lasts is in the log."""
+
+    def __init__(
+        self,
+        *,
+        inventory: Inventory,
+        policies: Policies,
+        gateway: Gateway,
+        vault: Vault,
+        ledger: Ledger,
+        delivery: Delivery,
+        clock: Clock,
+    ) -> None:
+        self._inventory = inventory
+        self._policies = policies
+        self._gateway = gateway
+        self._vault = vault
+        self._ledger = ledger
+        self._delivery = delivery
+        self._clock = clock
+
+    async def issue(self, asking: Asking) -> Issued:
+        """Issue one credential, or raise the BrokerError that says why not.
+
+        A refusal leaves one `credential.denied`; a permit leaves `credential.requested` and then exactly one of
+        `credential.issued` and `credential.failed`.
+        """
+        instance = await self._find(asking)
+        protocol = asking.request.protocol or instance.platform.protocol
+        decision = self._decide(asking, instance, protocol)
+        known = replace(asking.event(""), instance=instance.ref, target="", protocol=protocol, decision=decision)
+
+        if not decision.allowed:
+            raise await self._refuse(known, _refusal(decision))
+        if protocol is not instance.platform.protocol:
+            raise await self._refuse(known, ProtocolNotSupported())
+
+        lease_id = uuid4().hex
+        known = replace(known, lease_id=lease_id)
+        await self._ledger.append(replace(known, event="credential.requested"))
+        try:
+            details = await self._gateway.access_details(instance, protocol)
+            opened = await self._vault.open(details)
+            now = self._clock()
+            lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
+            credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
+        except Exception as error:
+            await self._ledger.append(_failed(known, error))
+            raise
+        # The last gate: a credential whose event is not durable does not exist.
+        receipt = await self._ledger.append(
+            replace(
+                known,
+                event="credential.issued",
+                expires_at=lease.expires_at,
+                credential=opened.facts,
+                upstream_request_id=details.upstream_request_id,
+            )
+        )
+        return Issued(credential=credential, lease=lease, decision=decision, receipt=receipt)
+
+    async def preview(self, asking: Asking) -> Decision:
+        """Decide as `issue` would, and issue nothing. An instance that is not there is a denial."""
+        try:
+            instance = await self._find(asking, record=False)
+        except Denied:
+            return Decision(allowed=False)
+        return self._decide(asking, instance, asking.request.protocol or instance.platform.protocol)
+
+    async def _find(self, asking: Asking, *, record: bool = True) -> Instance:
+        found = await self._inventory.find(asking.request.instance)
+        if len(found) > 1:
+            context = asking.context(self._clock())
+            found = tuple(i for i in found if self._policies.decide(asking.caller, Action.LIST, i, context).allowed)
+        if len(found) > 1:
+            raise AmbiguousInstance(choices=tuple(str(instance.ref) for instance in found))
+        if not found:
+            denied = Denied("no such instance")
+            raise await self._refuse(asking.event(""), denied) if record else denied
+        return found[0]
+
+    def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Decision:
+        """Decide; a denial also says what would lift it."""
+        action, context = Action(protocol), asking.context(self._clock())
+        decision = self._policies.decide(asking.caller, action, instance, context)
+        if decision.allowed or decision.errors:
+            return decision
+        return replace(decision, obligations=self._policies.obligations(asking.caller, action, instance, context))
+
+    async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
+        """Record a refusal and hand the error back, to be raised."""
+        await self._ledger.append(replace(event, event="credential.denied", outcome="denied", error=error.code))
+        return error
+
+
+def _failed(event: Event, error: Exception) -> Event:
+    code = error.code if isinstance(error, BrokerError) else BrokerError.code
+    upstream = error.upstream_code if isinstance(error, BrokerError) else ""
+    details = {"upstream_code": upstream} if upstream else {}
+    return replace(event, event="credential.failed", outcome="failure", error=code, details=details)
+
+
+def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened) -> datetime:
+    """Answer the earliest of what AWS says, what the deciding policies allow and what the token allows."""
+    by_policy = now + decision.max_duration if decision.max_duration else None
+    return min(filter(None, (opened.expires_at, by_policy, caller.token_expires_at)))
+
+
+_NEXT = {
+    Obligation.MFA: "log in again with a second factor",
+    Obligation.FRESH_LOGIN: "log in again",
+    Obligation.REASON: "give a reason",
+    Obligation.TICKET: "give a ticket",
+    Obligation.APPROVAL: "have it approved",
+}
+_REFUSALS: dict[Obligation, type[Refused]] = {
+    Obligation.MFA: StepUpRequired,
+    Obligation.FRESH_LOGIN: StepUpRequired,
+    Obligation.REASON: ReasonRequired,
+    Obligation.TICKET: TicketRequired,
+    Obligation.APPROVAL: ApprovalRequired,
+}
+
+
+def _refusal(decision: Decision) -> Refused:
+    """Answer the error that names the first obligation, and in `next` all of them."""
+    if not decision.obligations:
+        return Denied("; ".join(decision.errors))
+    steps = " and ".join(_NEXT[obligation] for obligation in decision.obligations)
+    return _REFUSALS[decision.obligations[0]](next_step=f"To get in, {steps}.")

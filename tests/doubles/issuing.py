@@ -1,0 +1,176 @@
+"""Doubles of the rooms that the desk calls. Each has the real interface, and writes down what happened in one diary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from broker.errors import AuditUnavailable, BrokerError
+from broker.model import (
+    AccessDetails,
+    Action,
+    Caller,
+    Credential,
+    CredentialFacts,
+    CredentialRequest,
+    Decision,
+    Event,
+    Instance,
+    InstanceRef,
+    Obligation,
+    Opened,
+    Platform,
+    Protocol,
+    Receipt,
+    RequestContext,
+    Secret,
+    Source,
+    SshCredential,
+    SshKeyPair,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CALLER = Caller(issuer="corp", subject="alice", kind="user", groups=("ops",), token_expires_at=NOW + timedelta(hours=1))
+SOURCE = Source("203.0.113.9", "test")
+
+
+def instance(name: str = "web-1", region: str = "eu-west-1", platform: Platform = Platform.LINUX_UNIX) -> Instance:
+    """Answer a running instance."""
+    return Instance(
+        ref=InstanceRef("main", region, name),
+        platform=platform,
+        blueprint="amazon_linux_2023",
+        bundle="nano_3_0",
+        state="running",
+    )
+
+
+def credential_request(name: str = "web-1", protocol: Protocol | None = None) -> CredentialRequest:
+    """Answer a request for an instance."""
+    return CredentialRequest(instance=name, protocol=protocol)
+
+
+class Diary(list[str]):
+    """What happened, in order."""
+
+
+class ListedInventory:
+    """Knows the instances that it was given."""
+
+    def __init__(self, *instances: Instance) -> None:
+        self._instances = instances
+
+    async def find(self, target: str) -> tuple[Instance, ...]:
+        return tuple(i for i in self._instances if target in {i.ref.name, str(i.ref)})
+
+
+class TablePolicies:
+    """Allows what stands in its table, by action and instance name."""
+
+    def __init__(
+        self,
+        allowed: Sequence[tuple[Action, str]],
+        obligations: tuple[Obligation, ...] = (),
+        max_duration: timedelta | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> None:
+        self._allowed = set(allowed)
+        self._obligations = obligations
+        self._max_duration = max_duration
+        self._errors = errors
+
+    def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
+        del caller, context
+        name = resource if isinstance(resource, str) else resource.ref.name
+        allowed = (action, name) in self._allowed and not self._errors
+        return Decision(
+            allowed=allowed,
+            policies=("table",) if allowed else (),
+            digest="d1",
+            max_duration=self._max_duration,
+            errors=self._errors,
+        )
+
+    def obligations(
+        self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
+    ) -> tuple[Obligation, ...]:
+        del caller, action, resource, context
+        return self._obligations
+
+
+class DiaryGateway:
+    """Answers access details at once, or fails as it was told."""
+
+    def __init__(self, diary: Diary, error: BrokerError | None = None) -> None:
+        self._diary = diary
+        self._error = error
+
+    async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
+        self._diary.append("aws")
+        if self._error:
+            raise self._error
+        return AccessDetails(
+            instance=instance.ref,
+            protocol=protocol,
+            username="ec2-user",
+            ip_address="203.0.113.7",
+            ipv6_addresses=(),
+            host_keys=(),
+            material=SshKeyPair(Secret("PRIVATE"), "ssh-rsa-cert-v01@openssh.com AAAA", None),
+            upstream_request_id="aws-1",
+        )
+
+
+class ClearVault:
+    """Opens everything, to an SSH key that expires at a given time."""
+
+    def __init__(self, expires_at: datetime) -> None:
+        self._expires_at = expires_at
+
+    async def open(self, details: AccessDetails) -> Opened:
+        del details
+        return Opened(
+            private_key=Secret("PRIVATE"),
+            certificate="CERT",
+            expires_at=self._expires_at,
+            facts=CredentialFacts(certificate_serial=7, key_id="k"),
+        )
+
+
+class DiaryLedger:
+    """Keeps events in memory; refuses those that it was told to refuse."""
+
+    def __init__(self, diary: Diary, refuses: Sequence[str] = ()) -> None:
+        self._diary = diary
+        self._refuses = refuses
+        self.events: list[Event] = []
+
+    async def append(self, event: Event) -> Receipt:
+        if event.event in self._refuses:
+            raise AuditUnavailable("the disk is gone")
+        self._diary.append(event.event)
+        self.events.append(event)
+        return Receipt(len(self.events) - 1, b"\0" * 32, NOW)
+
+
+def hand_over(
+    instance: Instance, details: AccessDetails, opened: Opened, *, lease_expires_at: datetime, now: datetime
+) -> Credential:
+    """Put an SSH credential together."""
+    del now
+    assert opened.private_key is not None
+    return Credential(
+        instance=instance,
+        protocol=details.protocol,
+        host=details.ip_address or "",
+        ipv6_addresses=(),
+        port=22,
+        username=details.username,
+        secret=SshCredential(
+            private_key=opened.private_key,
+            certificate=opened.certificate,
+            known_hosts=(),
+            expires_at=opened.expires_at or lease_expires_at,
+        ),
+        warnings=(),
+    )

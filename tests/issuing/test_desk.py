@@ -1,0 +1,212 @@
+"""The desk: the order of the steps, and what each refusal leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from broker import errors
+from broker.issuing.desk import Asking, CredentialDesk
+from broker.model import Action, CredentialRequest, Instance, Issued, Obligation, Platform, Protocol
+from tests.doubles.issuing import (
+    CALLER,
+    NOW,
+    SOURCE,
+    ClearVault,
+    Diary,
+    DiaryGateway,
+    DiaryLedger,
+    ListedInventory,
+    TablePolicies,
+    credential_request,
+    hand_over,
+    instance,
+)
+
+ALLOWED = ((Action.SSH, "web-1"), (Action.LIST, "web-1"))
+
+
+@dataclass
+class Desk:
+    """A desk among doubles, and what they saw."""
+
+    diary: Diary
+    ledger: DiaryLedger
+    desk: CredentialDesk
+
+    async def issue(self, request: CredentialRequest | None = None) -> Issued:
+        return await self.desk.issue(
+            Asking(caller=CALLER, request=request or credential_request(), source=SOURCE, request_id="r1")
+        )
+
+
+def desk(
+    *,
+    instances: tuple[Instance, ...] = (instance(),),
+    policies: TablePolicies | None = None,
+    aws_error: errors.BrokerError | None = None,
+    refuses: tuple[str, ...] = (),
+    expires_at: datetime = NOW + timedelta(seconds=780),
+) -> Desk:
+    diary = Diary()
+    ledger = DiaryLedger(diary, refuses)
+    return Desk(
+        diary,
+        ledger,
+        CredentialDesk(
+            inventory=ListedInventory(*instances),
+            policies=policies or TablePolicies(ALLOWED),
+            gateway=DiaryGateway(diary, aws_error),
+            vault=ClearVault(expires_at),
+            ledger=ledger,
+            delivery=hand_over,
+            clock=lambda: NOW,
+        ),
+    )
+
+
+async def test_a_permitted_request_is_recorded_before_aws_is_asked_and_again_before_it_is_answered() -> None:
+    office = desk()
+    await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.issued"]
+
+
+async def test_the_issued_event_says_who_got_into_what_and_by_which_policy() -> None:
+    office = desk()
+    await office.issue()
+    requested, issued = office.ledger.events
+    assert (issued.actor, issued.instance, issued.protocol) == (CALLER, instance().ref, Protocol.SSH)
+    assert issued.decision is not None
+    assert issued.decision.policies == ("table",)
+    assert issued.credential is not None
+    assert issued.credential.certificate_serial == 7
+    assert issued.upstream_request_id == "aws-1"
+    assert issued.lease_id == requested.lease_id != ""
+
+
+async def test_a_denied_caller_never_reaches_lightsail_and_leaves_one_event() -> None:
+    office = desk(policies=TablePolicies(()))
+    with pytest.raises(errors.Denied):
+        await office.issue()
+    assert office.diary == ["credential.denied"]
+
+
+async def test_an_instance_that_is_not_there_is_refused_like_one_that_is_hidden() -> None:
+    hidden, missing = desk(policies=TablePolicies(())), desk(instances=())
+    with pytest.raises(errors.Denied) as one:
+        await hidden.issue()
+    with pytest.raises(errors.Denied) as other:
+        await missing.issue()
+    assert (one.value.code, one.value.detail, one.value.next_step) == (
+        other.value.code,
+        other.value.detail,
+        other.value.next_step,
+    )
+    assert missing.ledger.events[0].target == "web-1"
+
+
+async def test_without_a_durable_request_aws_is_not_asked() -> None:
+    office = desk(refuses=("credential.requested",))
+    with pytest.raises(errors.AuditUnavailable):
+        await office.issue()
+    assert office.diary == []
+
+
+async def test_without_a_durable_issue_nothing_leaves() -> None:
+    office = desk(refuses=("credential.issued",))
+    with pytest.raises(errors.AuditUnavailable):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws"]
+
+
+async def test_an_error_of_aws_closes_the_request_as_failed_with_awss_own_code() -> None:
+    office = desk(aws_error=errors.UpstreamUnavailable(upstream_code="ThrottlingException"))
+    with pytest.raises(errors.UpstreamUnavailable):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.failed"]
+    assert office.ledger.events[-1].error == "upstream_unavailable"
+    assert office.ledger.events[-1].details == {"upstream_code": "ThrottlingException"}
+
+
+async def test_a_policy_error_denies_even_what_the_table_allows() -> None:
+    office = desk(policies=TablePolicies(ALLOWED, errors=("attribute missing",), obligations=(Obligation.MFA,)))
+    with pytest.raises(errors.Denied):
+        await office.issue()
+
+
+@pytest.mark.parametrize(
+    ("obligations", "kind"),
+    [
+        ((Obligation.MFA,), errors.StepUpRequired),
+        ((Obligation.FRESH_LOGIN,), errors.StepUpRequired),
+        ((Obligation.REASON,), errors.ReasonRequired),
+        ((Obligation.TICKET,), errors.TicketRequired),
+        ((Obligation.APPROVAL,), errors.ApprovalRequired),
+        ((Obligation.MFA, Obligation.REASON), errors.StepUpRequired),
+    ],
+)
+async def test_a_denial_that_more_would_lift_says_what(
+    obligations: tuple[Obligation, ...], kind: type[errors.Refused]
+) -> None:
+    office = desk(policies=TablePolicies((), obligations=obligations))
+    with pytest.raises(kind) as refusal:
+        await office.issue()
+    assert refusal.value.next_step
+    assert office.diary == ["credential.denied"]
+
+
+async def test_a_bare_name_in_two_regions_is_ambiguous_only_for_who_may_see_both() -> None:
+    twins = (instance(), instance(region="us-east-1"))
+    with pytest.raises(errors.AmbiguousInstance) as ambiguous:
+        await desk(instances=twins).issue()
+    assert ambiguous.value.choices == ("main/eu-west-1/web-1", "main/us-east-1/web-1")
+    with pytest.raises(errors.Denied):
+        await desk(instances=twins, policies=TablePolicies(((Action.SSH, "web-1"),))).issue()
+
+
+async def test_a_full_name_is_never_ambiguous() -> None:
+    office = desk(instances=(instance(), instance(region="us-east-1")))
+    await office.issue(credential_request("main/us-east-1/web-1"))
+    assert office.ledger.events[-1].instance == instance(region="us-east-1").ref
+
+
+async def test_the_other_platforms_protocol_is_refused_only_after_the_policies_allow_it() -> None:
+    allowed = desk(policies=TablePolicies((*ALLOWED, (Action.RDP, "web-1"))))
+    with pytest.raises(errors.ProtocolNotSupported):
+        await allowed.issue(credential_request(protocol=Protocol.RDP))
+    with pytest.raises(errors.Denied):
+        await desk().issue(credential_request(protocol=Protocol.RDP))
+    assert allowed.diary == ["credential.denied"]
+
+
+async def test_the_protocol_defaults_to_that_of_the_platform() -> None:
+    office = desk(instances=(instance(platform=Platform.WINDOWS),), policies=TablePolicies(((Action.RDP, "web-1"),)))
+    await office.issue()
+    assert office.ledger.events[-1].protocol is Protocol.RDP
+
+
+@pytest.mark.parametrize(
+    ("aws", "policy", "expected"),
+    [
+        (780, None, 780),
+        (780, timedelta(minutes=5), 300),
+        (7200, timedelta(hours=8), 3600),
+    ],
+)
+async def test_a_lease_ends_at_the_earliest_of_aws_policy_and_token(
+    aws: int, policy: timedelta | None, expected: int
+) -> None:
+    office = desk(expires_at=NOW + timedelta(seconds=aws), policies=TablePolicies(ALLOWED, max_duration=policy))
+    await office.issue()
+    assert office.ledger.events[-1].expires_at == NOW + timedelta(seconds=expected)
+
+
+async def test_a_preview_decides_and_leaves_nothing_behind() -> None:
+    office = desk()
+    asking = Asking(caller=CALLER, request=credential_request(), source=SOURCE, request_id="r1")
+    assert (await office.desk.preview(asking)).allowed
+    missing = replace(asking, request=credential_request("nowhere"))
+    assert not (await office.desk.preview(missing)).allowed
+    assert office.diary == []

@@ -1,0 +1,149 @@
+"""Settings: everything wrong is said at once, with its path."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.settings import SettingsError, load, parse_duration
+
+GOOD = """
+[[issuers]]
+name = "corp"
+issuer = "https://id.example.com"
+audience = "lightsail-broker"
+jwks_file = "jwks.json"
+[[accounts]]
+name = "main"
+regions = ["eu-west-1"]
+[audit]
+origin = "broker.example.com/audit"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "broker.toml"
+    path.write_text(text)
+    return path
+
+
+def problems(folder: Path, text: str, environment: dict[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as error:
+        load(write(folder, text), environment or {})
+    return error.value.problems
+
+
+def test_the_smallest_file_that_works_gets_the_documented_defaults(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, GOOD), {})
+    assert settings.server.listen == "127.0.0.1:8443"
+    assert settings.issuers[0].algorithms == ("RS256", "PS256", "ES256", "EdDSA")
+    assert settings.issuers[0].max_token_age == timedelta(hours=12)
+    assert settings.limits.per_caller_per_minute == 30
+
+
+def test_paths_are_relative_to_the_file_defaults_included(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, GOOD), {})
+    assert settings.issuers[0].jwks_file == tmp_path / "jwks.json"
+    assert settings.policies.directory == tmp_path / "policies"
+    assert settings.keys.master_key == f"file:{tmp_path}/state/master.key"
+    assert settings.audit.database == f"sqlite:///{tmp_path}/state/audit.db"
+
+
+def test_all_problems_are_reported_at_once_with_their_paths(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+        [server]
+        listen = "0.0.0.0:8443"
+        colour = "blue"
+        [[issuers]]
+        name = "Corp!"
+        issuer = "http://id.example.com"
+        [[accounts]]
+        name = "main"
+        regions = ["moon"]
+        """,
+    )
+    for path in (
+        "server.colour: there is no such setting",
+        "issuers.0.name",
+        "issuers.0.issuer",
+        "issuers.0.audience",
+        "accounts.0.regions.0",
+        "audit.origin",
+    ):
+        assert any(problem.startswith(path) for problem in found), (path, found)
+
+
+def test_plain_http_is_only_for_loopback(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, GOOD + '[server]\nlisten = "0.0.0.0:8443"\n')
+    assert "loopback" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("BROKER__SERVER__LISTEN", "127.0.0.1:9", lambda s: s.server.listen == "127.0.0.1:9"),
+        ("BROKER__LIMITS__CONCURRENT_REQUESTS", "7", lambda s: s.limits.concurrent_requests == 7),
+        ("BROKER__ISSUERS__0__AUDIENCE", "other", lambda s: s.issuers[0].audience == "other"),
+        ("BROKER__ISSUERS__0__TOKEN_TYPES", '["JWT"]', lambda s: s.issuers[0].token_types == ("JWT",)),
+        ("BROKER__ISSUERS__0__REQUIRE_BINDING", "true", lambda s: s.issuers[0].require_binding is True),
+        ("BROKER__ACCOUNTS__0__REGIONS", '["us-east-1"]', lambda s: s.accounts[0].regions == ("us-east-1",)),
+    ],
+)
+def test_every_value_can_be_overridden_by_the_environment(tmp_path: Path, name: str, value: str, read: object) -> None:
+    settings = load(write(tmp_path, GOOD), {name: value})
+    assert callable(read)
+    assert read(settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["BROKER__SERVER__COLOUR", "BROKER__SEVER__LISTEN", "BROKER__ISSUERS__AUDIENCE", "BROKER__SERVER"]
+)
+def test_an_unknown_variable_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    assert problems(tmp_path, GOOD, {name: "x"}) == (f"{name}: there is no such setting",)
+
+
+def test_variables_and_file_are_complained_about_together(tmp_path: Path) -> None:
+    found = problems(tmp_path, GOOD.replace("audience", "audiance"), {"BROKER__SERVER__COLOUR": "x"})
+    assert len(found) == 3, found
+
+
+@pytest.mark.parametrize("text", ["", "a = ", "[[issuers]]\n[[issuers]]\n", "\x00"])
+def test_what_is_no_settings_file_is_a_clear_error(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_one_name_for_two_issuers_is_refused(tmp_path: Path) -> None:
+    block = GOOD[GOOD.index("[[issuers]]") : GOOD.index("[[accounts]]")]
+    (problem,) = problems(tmp_path, block + GOOD)
+    assert "issuers.name" in problem
+
+
+def test_several_workers_need_postgresql(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, GOOD + "[server]\nworkers = 2\n")
+    assert "PostgreSQL" in problem
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, GOOD), {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.server = settings.server
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1h30m", 5400), ("2d", 172800), ("15m", 900)])
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "-5s", "1.5h", "5 m", "5m1h", "٣s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
