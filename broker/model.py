@@ -217,7 +217,6 @@ class CredentialRequest:
     reason: str = ""
     ticket: str = ""
     break_glass: bool = False
-    seal_to: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +322,8 @@ class Opened:
     password: Secret | None = None
     expires_at: datetime | None = None
     facts: CredentialFacts
+    warnings: tuple[str, ...] = ()
+    """What people should know about this credential, found while opening it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,24 +97,12 @@ def is_loopback(host: str) -> bool:
 
 # Where Lightsail is offered (AWS General Reference, "Amazon Lightsail endpoints and quotas"). The SDK takes any text.
 REGIONS = frozenset(
-    [
-        "us-east-1",
-        "us-east-2",
-        "us-west-2",
-        "ca-central-1",
-        "eu-west-1",
-        "eu-west-2",
-        "eu-west-3",
-        "eu-central-1",
-        "eu-north-1",
-        "ap-south-1",
-        "ap-southeast-1",
-        "ap-southeast-2",
-        "ap-southeast-3",
-        "ap-southeast-5",
-        "ap-northeast-1",
-        "ap-northeast-2",
-    ]
+    {
+        *("us-east-1", "us-east-2", "us-west-2", "ca-central-1"),
+        *("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1"),
+        *("ap-south-1", "ap-northeast-1", "ap-northeast-2"),
+        *("ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-5"),
+    }
 )
 
 

@@ -1,0 +1,209 @@
+"""The edge: aiohttp on one side, handlers that never see it on the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any, cast
+from uuid import uuid4
+
+import orjson
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from broker.errors import BrokerError, InvalidRequest, InvalidToken, NotFound, StepUpRequired
+from broker.model import Caller, Source
+from broker.observability import Metrics
+from broker.web import parsing
+from broker.web.doors import Doors
+from broker.web.problems import CONTENT_TYPE, problem, status_of
+from broker.web.routes import Answer, AnyRoute, Guarded, Input, Visit
+
+BODY_SECONDS = 10
+"""How long a client may take to send its body."""
+
+_log = structlog.get_logger("broker.web")
+
+
+class _MethodNotAllowed(InvalidRequest):
+    sentence = "This route does not know this method."
+
+
+class _TooLarge(InvalidRequest):
+    sentence = "The request is too large."
+
+
+class _UnsupportedEncoding(InvalidRequest):
+    sentence = "Send the body as it is, without Content-Encoding."
+
+
+_EDGE_STATUS: dict[type[BrokerError], HTTPStatus] = {
+    _MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    _TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    _UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+}
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What the one log line of a request will say."""
+
+    request_id: str
+    route: str = "-"
+    caller: Caller | None = None
+    code: str = ""
+    cause: str = ""
+
+
+_TRACE = web.RequestKey("trace", _Trace)
+
+
+class Edge:
+    """Makes the application out of routes and doors."""
+
+    def __init__(self, doors: Doors, metrics: Metrics, trusted_proxies: Sequence[parsing.Network] = ()) -> None:
+        self._doors = doors
+        self._metrics = metrics
+        self._trusted = tuple(trusted_proxies)
+
+    def application(self, routes: Iterable[AnyRoute[Any, Any]]) -> web.Application:
+        """Mount the routes. Their `Open` or `Guarded` type is the only way to a handler."""
+        application = web.Application(middlewares=[self._every_request], client_max_size=parsing.MAX_BODY)
+        application.on_response_prepare.append(_dress)
+        for route in routes:
+            application.router.add_route(route.method, route.path, self._mount(route))
+        return application
+
+    def _mount(self, route: AnyRoute[Input, Input]) -> Any:  # noqa: ANN401 - aiohttp's Handler is not exported
+        async def handle(request: web.Request) -> web.StreamResponse:
+            trace = request[_TRACE]
+            trace.route = route.path
+            if not isinstance(route, Guarded):
+                return _respond(await route.handler(await self._visit(route, request, trace)))
+            with self._doors.admission:
+                trace.caller = await self._doors.admit(request.headers.getall("Authorization", []))
+                return _respond(await route.handler(await self._visit(route, request, trace), trace.caller))
+
+        return handle
+
+    async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
+        return Visit(
+            request_id=trace.request_id,
+            source=Source(
+                ip=parsing.source_ip(
+                    request.remote or "0.0.0.0",  # noqa: S104 - an address that matches nothing
+                    request.headers.getall("X-Forwarded-For", []) if self._trusted else (),
+                    self._trusted,
+                ),
+                user_agent=_printable(request.headers.get("User-Agent", ""))[:200],
+            ),
+            origin=_origin(request),
+            path=dict(request.match_info),
+            query=parsing.query(route.query, request.rel_url.query.items()),
+            body=parsing.body(route.body, request.content_type, await _read(request)),
+            idempotency_key=_printable(request.headers.get("Idempotency-Key", ""))[:200],
+            if_none_match=request.headers.get("If-None-Match", ""),
+        )
+
+    @web.middleware
+    async def _every_request(self, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - as above
+        """Give every request an id, every error a problem document, and every answer one log line."""
+        started = perf_counter()
+        trace = request[_TRACE] = _Trace(request_id=uuid4().hex)
+        try:
+            response = cast("web.StreamResponse", await handler(request))
+        except BrokerError as error:
+            response = self._refuse(request, trace, error)
+        except web.HTTPRequestEntityTooLarge:
+            response = self._refuse(request, trace, _TooLarge())
+        except web.HTTPMethodNotAllowed as error:
+            response = self._refuse(request, trace, _MethodNotAllowed())
+            response.headers["Allow"] = error.headers["Allow"]
+        except web.HTTPException:
+            response = self._refuse(request, trace, NotFound())
+        except Exception:  # noqa: BLE001 - the last resort: nothing but a problem document may get out
+            # Where it happened is logged, never what was in the variables.
+            _log.exception("unexpected failure", request_id=trace.request_id, route=trace.route)
+            response = self._refuse(request, trace, BrokerError())
+        response.headers["X-Request-Id"] = trace.request_id
+        self._note(request, trace, response.status, perf_counter() - started)
+        return response
+
+    def _refuse(self, request: web.Request, trace: _Trace, error: BrokerError) -> web.Response:
+        trace.code, trace.cause = error.code, error.cause
+        status = _EDGE_STATUS.get(type(error), status_of(type(error)))
+        response = web.Response(
+            status=status,
+            body=orjson.dumps(problem(error, trace.request_id, status).model_dump(exclude_none=True)),
+            content_type=CONTENT_TYPE,
+        )
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
+        if isinstance(error, InvalidToken | StepUpRequired):
+            response.headers["WWW-Authenticate"] = _challenge(request, error)
+        return response
+
+    def _note(self, request: web.Request, trace: _Trace, status: int, seconds: float) -> None:
+        self._metrics.request(trace.route, request.method, status, seconds)
+        _log.info(
+            "request",
+            request_id=trace.request_id,
+            method=request.method if trace.route != "-" else "-",
+            route=trace.route,
+            status=status,
+            code=trace.code or None,
+            cause=trace.cause or None,
+            caller=str(trace.caller) if trace.caller else None,
+            token_id=trace.caller.token_id if trace.caller else None,
+            milliseconds=round(seconds * 1000, 2),
+        )
+
+
+def _challenge(request: web.Request, error: BrokerError) -> str:
+    """Answer the challenge of RFC 6750, RFC 9470 and RFC 9728."""
+    kind = "insufficient_user_authentication" if isinstance(error, StepUpRequired) else "invalid_token"
+    return f'Bearer error="{kind}", resource_metadata="{_origin(request)}/.well-known/oauth-protected-resource"'
+
+
+def _origin(request: web.Request) -> str:
+    return _printable(f"{request.scheme}://{request.host}")[:300]
+
+
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isascii() and c.isprintable() and c not in '"\\')
+
+
+async def _read(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise _UnsupportedEncoding
+    if not request.can_read_body:
+        return b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise InvalidRequest(detail="The body did not arrive in time.") from None
+
+
+def _respond(answer: Answer) -> web.Response:
+    content = answer.content
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json", by_alias=True)
+    if content is not None and not isinstance(content, bytes):
+        content = orjson.dumps(content)
+    response = web.Response(status=answer.status, body=content, headers=dict(answer.headers))
+    if content is not None:
+        response.headers["Content-Type"] = answer.content_type
+    return response
+
+
+async def _dress(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what every answer carries, and take away the banner."""
+    response.headers.popall("Server", None)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/v1"):
+        response.headers["Cache-Control"] = "no-store"

@@ -1,0 +1,85 @@
+"""The doors: who may come in, how often, and how many at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+
+from broker.errors import Overloaded, RateLimited
+from broker.model import Caller
+
+_REMEMBERED_CALLERS = 10_000
+
+
+class Authenticator(Protocol):
+    """Turns the Authorization header into a caller."""
+
+    async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
+        """Answer who calls; raises InvalidToken."""
+        ...
+
+
+class RateLimit:
+    """So many requests per minute for each caller, evenly refilled (generic cell rate algorithm).
+
+    A caller who was away may spend a whole minute's worth at once.
+    """
+
+    def __init__(self, per_minute: int, now: Callable[[], float] = monotonic) -> None:
+        self._interval = 60 / per_minute
+        self._burst = 60.0 - self._interval
+        self._now = now
+        self._free_at: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def spend(self, caller: Caller) -> None:
+        """Take one request from the caller's minute.
+
+        Raises:
+            RateLimited: nothing is left; says in how many seconds there is.
+        """
+        key, now = (caller.issuer, caller.subject), self._now()
+        free_at = max(self._free_at.get(key, now), now)
+        wait = free_at - now - self._burst
+        if wait > 0:
+            raise RateLimited(retry_after=int(wait) + 1)
+        self._free_at[key] = free_at + self._interval
+        self._free_at.move_to_end(key)
+        if len(self._free_at) > _REMEMBERED_CALLERS:
+            self._free_at.popitem(last=False)
+
+
+class Admission:
+    """So many requests at once; one more is turned away, so that those inside are served."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+
+    def __enter__(self) -> None:
+        if self._free == 0:
+            raise Overloaded(retry_after=1)
+        self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
+
+
+class Doors:
+    """Every guarded route is entered through here."""
+
+    def __init__(self, authenticator: Authenticator, rate: RateLimit, admission: Admission) -> None:
+        self._authenticator = authenticator
+        self._rate = rate
+        self.admission = admission
+
+    async def admit(self, authorization_values: Sequence[str]) -> Caller:
+        """Answer who comes in.
+
+        Raises:
+            InvalidToken: whoever this is, nobody vouches for them.
+            RateLimited: they were here too often.
+        """
+        caller = await self._authenticator.authenticate(authorization_values)
+        self._rate.spend(caller)
+        return caller

@@ -1,0 +1,273 @@
+"""What the caller may reach, and the catalogue: `/v1/instances`, `/v1/blueprints`, `/v1/bundles`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Protocol
+
+import orjson
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from broker import errors
+from broker.issuing import desk
+from broker.model import (
+    Action,
+    Blueprint,
+    Bundle,
+    Caller,
+    Clock,
+    Instance,
+    Platform,
+    RequestContext,
+    Source,
+)
+from broker.web.encoding import cursor, position
+from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
+
+_BREATHE_EVERY = 50
+"""Instances decided on before other requests get their turn."""
+
+
+class InstanceOut(Output):
+    """An instance that the caller may see. `protocols` are those that the policies would open, now or with more."""
+
+    account: str
+    region: str
+    name: str
+    platform: Platform
+    blueprint: str
+    bundle: str
+    state: str
+    tags: dict[str, str]
+    protocols: list[str]
+    warnings: list[str]
+
+
+class InstancePage(Output):
+    """One page of instances."""
+
+    items: list[InstanceOut]
+    next_cursor: str | None
+
+
+class _Aws(Output):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+
+
+class BlueprintOut(_Aws):
+    """A blueprint, under AWS's own names."""
+
+    blueprint_id: str
+    name: str
+    group: str
+    type: str
+    description: str
+    is_active: bool
+    min_power: int
+    version: str
+    version_code: str
+    product_url: str
+    license_url: str
+    platform: Platform
+    app_category: str | None = None
+
+
+class BundleOut(_Aws):
+    """A bundle, under AWS's own names. Price in US$ a month, sizes in GB."""
+
+    bundle_id: str
+    name: str
+    instance_type: str
+    is_active: bool
+    price: float
+    cpu_count: int
+    ram_size_in_gb: float
+    disk_size_in_gb: int
+    transfer_per_month_in_gb: int
+    power: int
+    supported_platforms: list[Platform]
+    supported_app_categories: list[str]
+    public_ipv4_address_count: int | None = None
+
+
+class BlueprintPage(Output):
+    """All blueprints."""
+
+    items: list[BlueprintOut]
+    next_cursor: None = None
+
+
+class BundlePage(Output):
+    """All bundles, or all that can run one blueprint."""
+
+    items: list[BundleOut]
+    next_cursor: None = None
+
+
+class Page(Input):
+    """Where to go on in the listing, and how far."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class CatalogueQuery(Input):
+    """Whether to show what can no longer be bought."""
+
+    include_inactive: bool = False
+
+
+class BundleQuery(CatalogueQuery):
+    """Only bundles that can run this blueprint."""
+
+    blueprint: Annotated[str, Field(max_length=255)] | None = None
+
+
+class Inventory(desk.Inventory, Protocol):
+    """Knows instances and catalogue."""
+
+    async def instances(self) -> tuple[Instance, ...]:
+        """Answer all instances of all accounts and regions."""
+        ...
+
+    async def blueprints(self, *, include_inactive: bool = False) -> tuple[Blueprint, ...]:
+        """Answer the blueprints."""
+        ...
+
+    async def bundles(self, blueprint_id: str | None = None, *, include_inactive: bool = False) -> tuple[Bundle, ...]:
+        """Answer the bundles, or those that can run the blueprint; raises NotFound for an unknown one."""
+        ...
+
+
+class Instances:
+    """The routes that look, and change nothing."""
+
+    def __init__(self, inventory: Inventory, policies: desk.Policies, clock: Clock) -> None:
+        self._inventory = inventory
+        self._policies = policies
+        self._clock = clock
+
+    def routes(self) -> list[AnyRoute[Any, Any]]:
+        """Answer the routes."""
+        upstream = (errors.UpstreamError, errors.UpstreamUnavailable)
+        return [
+            Guarded(
+                method="GET",
+                path="/v1/instances",
+                summary="List the instances that the caller may reach",
+                query=Page,
+                body=Nothing,
+                answer=InstancePage,
+                errors=upstream,
+                handler=self.list,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/instances/{account}/{region}/{name}",
+                summary="Show one instance",
+                query=Nothing,
+                body=Nothing,
+                answer=InstanceOut,
+                errors=(errors.Denied, *upstream),
+                handler=self.show,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/blueprints",
+                summary="List the blueprints",
+                query=CatalogueQuery,
+                body=Nothing,
+                answer=BlueprintPage,
+                errors=upstream,
+                handler=self.blueprints,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/bundles",
+                summary="List the bundles; with a blueprint, those that can run it",
+                query=BundleQuery,
+                body=Nothing,
+                answer=BundlePage,
+                errors=(errors.NotFound, *upstream),
+                handler=self.bundles,
+            ),
+        ]
+
+    async def list(self, visit: Visit[Page, Nothing], caller: Caller) -> Answer:
+        """Answer one page of the instances that the caller may see, in the order of their full names."""
+        after = position(visit.query.cursor) if visit.query.cursor else ""
+        context = self._context(visit.source)
+        items: list[InstanceOut] = []
+        for number, instance in enumerate(sorted(await self._inventory.instances(), key=lambda i: str(i.ref))):
+            if str(instance.ref) <= after:
+                continue
+            if len(items) == visit.query.limit:
+                last = items[-1]
+                return Answer(
+                    InstancePage(items=items, next_cursor=cursor(f"{last.account}/{last.region}/{last.name}"))
+                )
+            if number % _BREATHE_EVERY == 0:
+                await asyncio.sleep(0)
+            if item := self._shown(caller, instance, context):
+                items.append(item)
+        return Answer(InstancePage(items=items, next_cursor=None))
+
+    async def show(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
+        """Answer one instance; hidden and missing are refused alike."""
+        found = await self._inventory.find("/".join((visit.path["account"], visit.path["region"], visit.path["name"])))
+        context = self._context(visit.source)
+        for instance in found:
+            if item := self._shown(caller, instance, context):
+                return Answer(item)
+        raise errors.Denied
+
+    async def blueprints(self, visit: Visit[CatalogueQuery, Nothing], _: Caller) -> Answer:
+        """Answer the blueprints."""
+        items = await self._inventory.blueprints(include_inactive=visit.query.include_inactive)
+        return _tagged(BlueprintPage(items=[BlueprintOut.model_validate(item) for item in items]), visit.if_none_match)
+
+    async def bundles(self, visit: Visit[BundleQuery, Nothing], _: Caller) -> Answer:
+        """Answer the bundles."""
+        items = await self._inventory.bundles(visit.query.blueprint, include_inactive=visit.query.include_inactive)
+        return _tagged(BundlePage(items=[BundleOut.model_validate(item) for item in items]), visit.if_none_match)
+
+    def _context(self, source: Source) -> RequestContext:
+        return RequestContext(now=self._clock(), source_ip=source.ip)
+
+    def _shown(self, caller: Caller, instance: Instance, context: RequestContext) -> InstanceOut | None:
+        if not self._policies.decide(caller, Action.LIST, instance, context).allowed:
+            return None
+        protocol = instance.platform.protocol
+        action = Action(protocol)
+        reachable = self._policies.decide(caller, action, instance, context).allowed or bool(
+            self._policies.obligations(caller, action, instance, context)
+        )
+        return InstanceOut(
+            account=instance.ref.account,
+            region=instance.ref.region,
+            name=instance.ref.name,
+            platform=instance.platform,
+            blueprint=instance.blueprint,
+            bundle=instance.bundle,
+            state=instance.state,
+            tags=dict(instance.tags),
+            protocols=[str(protocol)] if reachable else [],
+            warnings=[*instance.warnings],
+        )
+
+
+def _tagged(page: BlueprintPage | BundlePage, if_none_match: str) -> Answer:
+    """Answer a page with its ETag (RFC 9110, section 8.8.3), or 304 to whoever has it already."""
+    content = orjson.dumps(page.model_dump(mode="json", by_alias=True, exclude_none=False))
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers: Mapping[str, str] = {"ETag": etag}
+    if etag in _entity_tags(if_none_match):
+        return Answer(status=304, headers=headers)
+    return Answer(content, headers=headers)
+
+
+def _entity_tags(header: str) -> Sequence[str]:
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]

@@ -1,0 +1,89 @@
+"""What a route is: a path, a door, the models of what goes in and comes out, and a handler that never sees aiohttp."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from broker.errors import BrokerError
+from broker.model import Caller, Source
+
+
+class Input(BaseModel):
+    """What comes in: nothing in it is unknown, and what is wrong with it is said without repeating it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Output(BaseModel):
+    """What goes out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Nothing(Input):
+    """No body, or no query parameters."""
+
+
+Q = TypeVar("Q", bound=Input)
+B = TypeVar("B", bound=Input)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit(Generic[Q, B]):
+    """One request, as a handler sees it: parsed, bounded, and with nothing of the wire left."""
+
+    request_id: str
+    source: Source
+    origin: str
+    """Scheme, host and port under which the caller reached us."""
+    path: Mapping[str, str]
+    query: Q
+    body: B
+    idempotency_key: str = ""
+    if_none_match: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a handler answers. `content` is made JSON; bytes go out as they are under `content_type`."""
+
+    content: object = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route(Generic[Q, B]):
+    """A path of the service. Use `Open` or `Guarded`: a route without a door cannot be written down."""
+
+    method: str
+    path: str
+    summary: str
+    query: type[Q]
+    body: type[B]
+    answer: type[BaseModel] | None = None
+    answer_type: str = "application/json"
+    status: int = 200
+    errors: tuple[type[BrokerError], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open(Route[Q, B]):
+    """A door that stands open: health, metrics, and what describes the service."""
+
+    handler: Callable[[Visit[Q, B]], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded(Route[Q, B]):
+    """A door that lets in only whom `identity` vouches for."""
+
+    handler: Callable[[Visit[Q, B], Caller], Awaitable[Answer]]
+
+
+AnyRoute = Open[Q, B] | Guarded[Q, B]

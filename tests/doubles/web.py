@@ -1,0 +1,157 @@
+"""Doubles of what stands behind the doors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from broker.errors import BrokerError, InvalidToken
+from broker.issuing.desk import Asking
+from broker.model import (
+    Blueprint,
+    Bundle,
+    Caller,
+    Credential,
+    Decision,
+    Instance,
+    Issued,
+    Lease,
+    Platform,
+    Protocol,
+    RdpCredential,
+    Receipt,
+    Secret,
+    SshCredential,
+)
+from tests.doubles.issuing import CALLER, NOW, ListedInventory, instance
+
+PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nnot a key\n-----END RSA PRIVATE KEY-----\n"
+PASSWORD = "S3cret-Admin-Pw!"
+
+
+class OneTokenAuthenticator:
+    """Vouches for whoever brings `Bearer good`."""
+
+    def __init__(self, caller: Caller = CALLER) -> None:
+        self._caller = caller
+
+    async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
+        if list(authorization_values) == ["Bearer good"]:
+            return self._caller
+        raise InvalidToken(f"cause of {len(authorization_values)}")
+
+
+class GivingDesk:
+    """Issues an SSH or RDP credential to anybody, or fails as it was told; can be held back."""
+
+    def __init__(self, error: BrokerError | None = None) -> None:
+        self.error = error
+        self.asked: list[Asking] = []
+        self._asked_again = asyncio.Condition()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def issue(self, asking: Asking) -> Issued:
+        self.asked.append(asking)
+        async with self._asked_again:
+            self._asked_again.notify_all()
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        return issued(asking.request.protocol or Protocol.SSH, len(self.asked))
+
+    async def has_been_asked(self, times: int) -> None:
+        """Wait until so many have asked."""
+        async with self._asked_again:
+            await self._asked_again.wait_for(lambda: len(self.asked) >= times)
+
+    async def preview(self, asking: Asking) -> Decision:
+        self.asked.append(asking)
+        return Decision(allowed=True, policies=("ops-ssh",))
+
+
+def issued(protocol: Protocol, index: int) -> Issued:
+    """Answer an issued credential."""
+    ends = NOW + timedelta(minutes=13)
+    windows = protocol is Protocol.RDP
+    secret: SshCredential | RdpCredential = SshCredential(
+        private_key=Secret(PRIVATE_KEY),
+        certificate="CERT",
+        known_hosts=("203.0.113.7 ssh-ed25519 AAAA",),
+        expires_at=ends,
+    )
+    if windows:
+        secret = RdpCredential(password=Secret(PASSWORD), certificate_sha256=("ab:cd",), file="full address:s:x\r\n")
+    return Issued(
+        credential=Credential(
+            instance=instance(
+                "win-1" if windows else "web-1", platform=Platform.WINDOWS if windows else Platform.LINUX_UNIX
+            ),
+            protocol=protocol,
+            host="203.0.113.7",
+            ipv6_addresses=(),
+            port=3389 if windows else 22,
+            username="Administrator" if windows else "ec2-user",
+            secret=secret,
+            warnings=("A warning.",),
+        ),
+        lease=Lease(id="l1", issued_at=NOW, expires_at=ends),
+        decision=Decision(allowed=True, policies=("ops-ssh",)),
+        receipt=Receipt(index, bytes(range(32)), NOW),
+    )
+
+
+class CatalogueInventory(ListedInventory):
+    """Knows instances, and two blueprints with the bundles that fit."""
+
+    def __init__(self, *instances: Instance) -> None:
+        super().__init__(*instances)
+        self._all = instances
+
+    async def instances(self) -> tuple[Instance, ...]:
+        return self._all
+
+    async def blueprints(self, *, include_inactive: bool = False) -> tuple[Blueprint, ...]:
+        del include_inactive
+        return (blueprint(),)
+
+    async def bundles(self, blueprint_id: str | None = None, *, include_inactive: bool = False) -> tuple[Bundle, ...]:
+        del include_inactive, blueprint_id
+        return (bundle(),)
+
+
+def blueprint() -> Blueprint:
+    """Answer a Linux blueprint."""
+    return Blueprint(
+        blueprint_id="amazon_linux_2023",
+        name="Amazon Linux 2023",
+        group="amazon_linux_2023",
+        type="os",
+        description="",
+        is_active=True,
+        min_power=0,
+        version="1",
+        version_code="1",
+        product_url="",
+        license_url="",
+        platform=Platform.LINUX_UNIX,
+    )
+
+
+def bundle() -> Bundle:
+    """Answer a Linux bundle."""
+    return Bundle(
+        bundle_id="nano_3_0",
+        name="Nano",
+        instance_type="nano",
+        is_active=True,
+        price=5.0,
+        cpu_count=2,
+        ram_size_in_gb=0.5,
+        disk_size_in_gb=20,
+        transfer_per_month_in_gb=1024,
+        power=298,
+        supported_platforms=(Platform.LINUX_UNIX,),
+        public_ipv4_address_count=1,
+    )
