@@ -6,6 +6,7 @@ request is durable, and nothing leaves before the issue is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol as Interface
@@ -54,14 +55,22 @@ class Inventory(Interface):
 class Policies(Interface):
     """Decides; an error is a denial."""
 
-    def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
-        """Answer one decision, made on one snapshot. The resource is an instance, or the name of an account."""
+    def decide(
+        self,
+        caller: Caller,
+        action: Action,
+        resource: Instance | str,
+        context: RequestContext,
+        *,
+        obliging: bool = False,
+    ) -> Decision:
+        """Answer one decision, made on one snapshot; `obliging`: a denial also says what would lift it."""
         ...
 
-    def obligations(
-        self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
-    ) -> tuple[Obligation, ...]:
-        """Answer what would turn this denial into a permit; empty when nothing would."""
+    async def decide_each(
+        self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
+    ) -> Sequence[Decision]:
+        """Answer the same question for many instances, in their order."""
         ...
 
 
@@ -161,7 +170,10 @@ class CredentialDesk:
         A refusal leaves one `credential.denied`; a permit leaves `credential.requested` and then exactly one of
         `credential.issued` and `credential.failed`.
         """
-        instance = await self._find(asking)
+        try:
+            instance = await self._find(asking)
+        except Denied as unknown:
+            raise await self._refuse(asking.event(""), unknown) from None
         protocol = asking.request.protocol or instance.platform.protocol
         decision = self._decide(asking, instance, protocol)
         known = replace(asking.event(""), instance=instance.ref, target="", protocol=protocol, decision=decision)
@@ -198,30 +210,26 @@ class CredentialDesk:
     async def preview(self, asking: Asking) -> Decision:
         """Decide as `issue` would, and issue nothing. An instance that is not there is a denial."""
         try:
-            instance = await self._find(asking, record=False)
+            instance = await self._find(asking)
         except Denied:
             return Decision(allowed=False)
         return self._decide(asking, instance, asking.request.protocol or instance.platform.protocol)
 
-    async def _find(self, asking: Asking, *, record: bool = True) -> Instance:
+    async def _find(self, asking: Asking) -> Instance:
+        """Answer the one instance that is meant; raises Denied when there is none that the caller may know of."""
         found = await self._inventory.find(asking.request.instance)
         if len(found) > 1:
-            context = asking.context(self._clock())
-            found = tuple(i for i in found if self._policies.decide(asking.caller, Action.LIST, i, context).allowed)
+            seen = await self._policies.decide_each(asking.caller, Action.LIST, found, asking.context(self._clock()))
+            found = tuple(instance for instance, decision in zip(found, seen, strict=True) if decision.allowed)
         if len(found) > 1:
             raise AmbiguousInstance(choices=tuple(str(instance.ref) for instance in found))
         if not found:
-            denied = Denied("no such instance")
-            raise await self._refuse(asking.event(""), denied) if record else denied
+            raise Denied("no such instance")
         return found[0]
 
     def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Decision:
-        """Decide; a denial also says what would lift it."""
-        action, context = Action(protocol), asking.context(self._clock())
-        decision = self._policies.decide(asking.caller, action, instance, context)
-        if decision.allowed or decision.errors:
-            return decision
-        return replace(decision, obligations=self._policies.obligations(asking.caller, action, instance, context))
+        context = asking.context(self._clock())
+        return self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
 
     async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
         """Record a refusal and hand the error back, to be raised."""

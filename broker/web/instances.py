@@ -27,9 +27,6 @@ from broker.model import (
 from broker.web.encoding import cursor, position
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
 
-_BREATHE_EVERY = 50
-"""Instances decided on before other requests get their turn."""
-
 
 class InstanceOut(Output):
     """An instance that the caller may see. `protocols` are those that the policies would open, now or with more."""
@@ -199,29 +196,22 @@ class Instances:
     async def list(self, visit: Visit[Page, Nothing], caller: Caller) -> Answer:
         """Answer one page of the instances that the caller may see, in the order of their full names."""
         after = position(visit.query.cursor) if visit.query.cursor else ""
-        context = self._context(visit.source)
-        items: list[InstanceOut] = []
-        for number, instance in enumerate(sorted(await self._inventory.instances(), key=lambda i: str(i.ref))):
-            if str(instance.ref) <= after:
-                continue
-            if len(items) == visit.query.limit:
-                last = items[-1]
-                return Answer(
-                    InstancePage(items=items, next_cursor=cursor(f"{last.account}/{last.region}/{last.name}"))
-                )
-            if number % _BREATHE_EVERY == 0:
-                await asyncio.sleep(0)
-            if item := self._shown(caller, instance, context):
-                items.append(item)
-        return Answer(InstancePage(items=items, next_cursor=None))
+        everything = sorted(await self._inventory.instances(), key=lambda instance: str(instance.ref))
+        seen = await self._seen(caller, [i for i in everything if str(i.ref) > after], visit.source)
+        page = seen[: visit.query.limit]
+        return Answer(
+            InstancePage(
+                items=[await self._describe(caller, instance, visit.source) for instance in page],
+                next_cursor=cursor(str(page[-1].ref)) if len(seen) > len(page) else None,
+            )
+        )
 
     async def show(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one instance; hidden and missing are refused alike."""
-        found = await self._inventory.find("/".join((visit.path["account"], visit.path["region"], visit.path["name"])))
-        context = self._context(visit.source)
-        for instance in found:
-            if item := self._shown(caller, instance, context):
-                return Answer(item)
+        path = visit.path
+        found = await self._inventory.find(f"{path['account']}/{path['region']}/{path['name']}")
+        for instance in await self._seen(caller, found, visit.source):
+            return Answer(await self._describe(caller, instance, visit.source))
         raise errors.Denied
 
     async def blueprints(self, visit: Visit[CatalogueQuery, Nothing], _: Caller) -> Answer:
@@ -237,14 +227,15 @@ class Instances:
     def _context(self, source: Source) -> RequestContext:
         return RequestContext(now=self._clock(), source_ip=source.ip)
 
-    def _shown(self, caller: Caller, instance: Instance, context: RequestContext) -> InstanceOut | None:
-        if not self._policies.decide(caller, Action.LIST, instance, context).allowed:
-            return None
+    async def _seen(self, caller: Caller, instances: Sequence[Instance], source: Source) -> Sequence[Instance]:
+        decisions = await self._policies.decide_each(caller, Action.LIST, instances, self._context(source))
+        return [instance for instance, decision in zip(instances, decisions, strict=True) if decision.allowed]
+
+    async def _describe(self, caller: Caller, instance: Instance, source: Source) -> InstanceOut:
+        # Finding out what would lift a denial takes a dozen decisions: others get their turn in between.
+        await asyncio.sleep(0)
         protocol = instance.platform.protocol
-        action = Action(protocol)
-        reachable = self._policies.decide(caller, action, instance, context).allowed or bool(
-            self._policies.obligations(caller, action, instance, context)
-        )
+        decision = self._policies.decide(caller, Action(protocol), instance, self._context(source), obliging=True)
         return InstanceOut(
             account=instance.ref.account,
             region=instance.ref.region,
@@ -254,7 +245,7 @@ class Instances:
             bundle=instance.bundle,
             state=instance.state,
             tags=dict(instance.tags),
-            protocols=[str(protocol)] if reachable else [],
+            protocols=[str(protocol)] if decision.allowed or decision.obligations else [],
             warnings=[*instance.warnings],
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from broker.errors import AuditUnavailable, BrokerError
@@ -79,7 +79,15 @@ class TablePolicies:
         self._max_duration = max_duration
         self._errors = errors
 
-    def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
+    def decide(
+        self,
+        caller: Caller,
+        action: Action,
+        resource: Instance | str,
+        context: RequestContext,
+        *,
+        obliging: bool = False,
+    ) -> Decision:
         del caller, context
         name = resource if isinstance(resource, str) else resource.ref.name
         allowed = (action, name) in self._allowed and not self._errors
@@ -88,14 +96,14 @@ class TablePolicies:
             policies=("table",) if allowed else (),
             digest="d1",
             max_duration=self._max_duration,
+            obligations=self._obligations if obliging and not allowed and not self._errors else (),
             errors=self._errors,
         )
 
-    def obligations(
-        self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
-    ) -> tuple[Obligation, ...]:
-        del caller, action, resource, context
-        return self._obligations
+    async def decide_each(
+        self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
+    ) -> Sequence[Decision]:
+        return [self.decide(caller, action, each, context) for each in instances]
 
 
 class DiaryGateway:

@@ -1,0 +1,209 @@
+"""What the offline verifier reads: a database file or an export, as one stream of rows. Believes nothing.
+
+Uses the standard library alone, and none of the code that writes the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from broker.audit.leaves import SearchColumns, parse
+
+_MAX_LINE = 8 * 1024 * 1024
+_UNREADABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
+_TABLES = ("checkpoints", "events", "head", "nodes")
+
+
+class CannotVerify(Exception):
+    """The evidence cannot be read, or nothing pins it: neither good nor bad."""
+
+
+class Damaged(Exception):
+    """The container of the evidence is broken; `kind` is the class of the finding."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Row(NamedTuple):
+    """One record as found. `copy` are its search columns; `flaw` is the class of what is wrong with the row itself."""
+
+    idx: int
+    leaf_hash: bytes
+    leaf: bytes
+    copy: SearchColumns | None = None
+    flaw: str = ""
+    message: str = ""
+
+
+class StoredNote(NamedTuple):
+    """One checkpoint as found, with the size and root beside it."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+class Database:
+    """A database file inside one read transaction: a snapshot, even while a broker writes."""
+
+    def __init__(self, connection: sqlite3.Connection, size_on_disk: int) -> None:
+        self._connection = connection
+        self._size_on_disk = size_on_disk
+
+    def check_container(self) -> None:
+        """Refuse views, triggers and computed columns in the place of tables, and bytes after the last page.
+
+        Raises:
+            Damaged: with what is wrong.
+        """
+        tables = {name: kind for _, name, kind, *_ in self._connection.execute("PRAGMA table_list")}
+        hidden = [
+            table for table in _TABLES for *_, hide in self._connection.execute(f"PRAGMA table_xinfo({table})") if hide
+        ]
+        odd = self._connection.execute("SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')")
+        if hidden or odd.fetchone() != (0,) or any(tables.get(table) != "table" for table in _TABLES):
+            raise Damaged("schema", "the tables are not those of an audit log")
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
+        if self._size_on_disk > pages * page_size:
+            raise Damaged("trailing_bytes", "there are bytes after the last page of the database")
+
+    def check_indexes(self) -> None:
+        """Let SQLite compare its indexes with the tables: a search must not overlook what is there.
+
+        Raises:
+            Damaged: with SQLite's first complaint.
+        """
+        (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if answer != "ok":
+            raise Damaged("store_damaged", f"SQLite says: {answer}")
+
+    def rows(self) -> Iterator[Row]:
+        """Answer every record in the order of its index."""
+        columns = "idx, leaf_hash, leaf, time, event, outcome, actor, instance, account, request_id"
+        for idx, leaf_hash, leaf, *copy in self._connection.execute(f"SELECT {columns} FROM events ORDER BY idx"):  # noqa: S608 -- our own names
+            if not isinstance(leaf, bytes) or not isinstance(leaf_hash, bytes):
+                yield Row(idx, b"", b"", None, "malformed", "the record is not stored as bytes")
+            else:
+                yield Row(idx, leaf_hash, leaf, SearchColumns._make(copy))
+
+    def notes(self) -> Iterator[StoredNote]:
+        """Answer every checkpoint by size."""
+        return map(StoredNote._make, self._connection.execute("SELECT size, root, note FROM checkpoints ORDER BY size"))
+
+    def head(self) -> tuple[object, object] | None:
+        """Answer the stored head: size and root."""
+        row: tuple[object, object] | None = self._connection.execute("SELECT size, root FROM head").fetchone()
+        return row
+
+    def node(self, level: int, index: int) -> object:
+        """Answer a stored node of the tree, None when it is missing."""
+        query = "SELECT hash FROM nodes WHERE level = ? AND idx = ?"
+        row = self._connection.execute(query, (level, index)).fetchone()
+        return row and row[0]
+
+    def count_nodes(self) -> int:
+        """Answer how many nodes are stored."""
+        (count,) = self._connection.execute("SELECT count(*) FROM nodes").fetchone()
+        return int(count)
+
+
+@contextmanager
+def open_database(path: Path) -> Generator[Database]:
+    """Open a database for reading only.
+
+    Raises:
+        CannotVerify: when it is not there or may not be read.
+        Damaged: when it is no sound SQLite file.
+    """
+    try:
+        size_on_disk = path.stat().st_size  # before the snapshot: the file only grows
+        connection = _connect(path)
+    except (OSError, sqlite3.OperationalError) as problem:
+        raise CannotVerify(f"{path} cannot be read: {problem}") from problem
+    try:
+        yield Database(connection, size_on_disk)
+    except sqlite3.OperationalError as problem:
+        if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _UNREADABLE:
+            raise CannotVerify(f"{path} cannot be read: {problem}") from problem
+        raise Damaged("store_damaged", f"SQLite says: {problem}") from problem
+    except (sqlite3.DatabaseError, UnicodeError, OverflowError) as problem:
+        raise Damaged("store_damaged", f"SQLite says: {problem}") from problem
+    finally:
+        connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Connect and begin to read. On a disk that takes no side files, a log without pending changes is immutable."""
+    log = path.with_name(path.name + "-wal")
+    pending = log.exists() and log.stat().st_size > 0
+    still = not pending and not os.access(path.parent, os.W_OK)
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    connection.text_factory = lambda text: text.decode(
+        errors="surrogateescape"
+    )  # bad text differs, it does not stop us
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("BEGIN")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def export_rows(file: BinaryIO) -> Iterator[Row]:
+    """Answer every line of an export. A line that is none of ours is answered with its flaw, and ends the stream."""
+    expected = 0
+    while line := file.readline(_MAX_LINE):
+        try:
+            row = _line(line)
+        except ValueError as problem:
+            flaw = "malformed" if expected == 0 or file.read(1) else "trailing_bytes"
+            yield Row(expected, b"", b"", None, flaw, str(problem))
+            return
+        yield row
+        expected = row.idx + 1
+
+
+def export_line(index: int, leaf_hash: bytes, leaf: bytes) -> bytes:
+    """Write one record as a line of an export. The event stands in it as the very bytes of the leaf."""
+    encoded, hashed = base64.b64encode(leaf), base64.b64encode(leaf_hash)
+    return b'{"event":%b,"index":%d,"leaf":"%b","leaf_hash":"%b"}\n' % (leaf, index, encoded, hashed)
+
+
+def _line(line: bytes) -> Row:
+    members = parse(line)
+    index, leaf, leaf_hash = members.get("index"), _base64(members.get("leaf")), _base64(members.get("leaf_hash"))
+    if type(index) is not int or len(members) != 4:  # noqa: PLR2004 -- index, leaf_hash, leaf, event
+        raise ValueError("not a line of an export")
+    if line == export_line(index, leaf_hash, leaf) or _same(members.get("event"), leaf):
+        return Row(index, leaf_hash, leaf)
+    return Row(index, leaf_hash, leaf, None, "copy", "the event that is shown is not the record")
+
+
+def _base64(text: object) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except binascii.Error:
+        raise ValueError("not base64") from None
+
+
+def _same(event: object, leaf: bytes) -> bool:
+    """Compare as text: to Python 1, 1.0 and true are equal."""
+    try:
+        return json.dumps(event, sort_keys=True) == json.dumps(parse(leaf), sort_keys=True)
+    except ValueError:
+        return False

@@ -1,0 +1,95 @@
+"""Reading leaves back, strictly, and the few members by which events are found. Standard library only.
+
+The offline verifier uses this too: it must not depend on what the service writes with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, cast
+
+
+class SearchColumns(NamedTuple):
+    """The copy of an event's members that a store indexes. The leaf is the truth, these are for finding it."""
+
+    time: int
+    """Milliseconds since 1970, UTC."""
+    event: str
+    outcome: str
+    actor: str
+    """`issuer/subject`, or empty."""
+    instance: str
+    """`account/region/name`, or empty."""
+    account: str
+    request_id: str
+
+
+def parse(leaf: bytes) -> dict[str, object]:
+    """Read a leaf. Two members of one name are refused: readers would disagree about them.
+
+    Raises:
+        ValueError: when it is not one JSON object in UTF-8 with unique members.
+    """
+    try:
+        members = json.loads(leaf.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(members, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 -- the one kind of error that this function has
+    return cast("dict[str, object]", members)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def search_columns(members: Mapping[str, object]) -> SearchColumns:
+    """Answer by what an event is found. Members that are absent give empty text.
+
+    Raises:
+        ValueError: when there is no proper time.
+    """
+    actor = _member(members, "actor")
+    instance = _member(members, "instance")
+    account = _text(instance, "account")
+    return SearchColumns(
+        milliseconds(_text(members, "time")),
+        _text(members, "event"),
+        _text(members, "outcome"),
+        f"{_text(actor, 'issuer')}/{_text(actor, 'subject')}" if actor else "",
+        f"{account}/{_text(instance, 'region')}/{_text(instance, 'name')}" if instance else "",
+        account,
+        _text(members, "request_id"),
+    )
+
+
+def milliseconds(time: str) -> int:
+    """Answer an RFC 3339 UTC time as milliseconds since 1970.
+
+    Raises:
+        ValueError: when it is not such a time.
+    """
+    moment = datetime.fromisoformat(time)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def _member(members: Mapping[str, object], name: str) -> Mapping[str, object]:
+    member = members.get(name)
+    return cast("dict[str, object]", member) if isinstance(member, dict) else {}
+
+
+def _text(members: Mapping[str, object], name: str) -> str:
+    member = members.get(name)
+    return member if isinstance(member, str) else ""

@@ -1,0 +1,244 @@
+"""The log as it is inside the writer's thread: one tree that grows, one store, one key.
+
+A failed commit that reached the disk is unknown, not absent: the row may appear after a restart. Going on would build
+on a guess, so the ledger is poisoned: it refuses everything until it is opened again and has re-read the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from broker.audit.checkpoints import Checkpoint, CheckpointError, Signer
+from broker.audit.events import Document, encode, outcome_unknown
+from broker.audit.leaves import milliseconds, parse
+from broker.audit.merkle import CompactRange, leaf_hash, nodes_from_rows
+from broker.audit.stores import (
+    Batch,
+    Head,
+    HeadMoved,
+    Node,
+    NotWritten,
+    Record,
+    Store,
+    StoredCheckpoint,
+    StoreError,
+)
+from broker.errors import AuditUnavailable
+from broker.model import Clock, rfc3339
+
+_REREAD = 1024
+"""So many new leaves are read back at once, to keep each pause of the writer short."""
+
+
+class Place(NamedTuple):
+    """Where an event has come to lie."""
+
+    idx: int
+    leaf_hash: bytes
+
+
+class Ledger:
+    """Appends, seals, refuses. Not thread-safe: its thread owns it.
+
+    `_tree` covers what is committed; `_reread` what was read back from the store and hashed again; `_sealed` is the
+    size of the newest checkpoint. So `_sealed <= _reread.size <= _tree.size` always.
+    """
+
+    def __init__(self, store: Store, signer: Signer, clock: Clock) -> None:
+        self._store = store
+        self._signer = signer
+        self._clock = clock
+        self._tree = CompactRange()
+        self._reread = CompactRange()
+        self._sealed = 0
+        self.poison = ""
+        """Why nothing is accepted any more; empty while all is well."""
+        self.hindrance = ""
+        """Why the last attempt failed cleanly; empty after a success."""
+
+    @property
+    def size(self) -> int:
+        """Number of events."""
+        return self._tree.size
+
+    @property
+    def unsealed(self) -> int:
+        """Number of events since the newest checkpoint."""
+        return self._tree.size - self._sealed
+
+    def create(self) -> None:
+        """Make an empty log, with its empty head signed."""
+        root = self._tree.root()
+        try:
+            self._store.create(StoredCheckpoint(0, root, milliseconds(self._now()), self._signer.sign(0, root)))
+        except StoreError as problem:
+            raise AuditUnavailable(str(problem)) from problem
+
+    def open(self) -> None:
+        """Open the store and compare its head, its tree and its newest checkpoint; close what a crash left open.
+
+        Raises:
+            AuditUnavailable: when they disagree, or the store cannot be used.
+        """
+        try:
+            self._store.open()
+            self._load()
+            self._close_dangling()
+        except (StoreError, CheckpointError, ValueError) as problem:
+            self._store.close()
+            raise AuditUnavailable(str(problem)) from problem
+
+    def _load(self) -> None:
+        head = self._store.head()
+        node = nodes_from_rows(self._store.hashes)
+        self._tree = CompactRange.load(head.size, node)
+        if self._tree.root() != head.root:
+            raise StoreError("the audit log disagrees with its own head: verify it before you go on")
+        checkpoint = self._newest_checkpoint()
+        if checkpoint.size > head.size:
+            raise StoreError(f"the audit log was cut: {checkpoint.size} events were sealed, {head.size} are left")
+        self._reread = CompactRange.load(checkpoint.size, node)
+        if self._reread.root() != checkpoint.root:
+            raise StoreError("the audit log is not the one that its newest checkpoint sealed")
+        self._sealed = checkpoint.size
+        while self._reread.size < self._tree.size:
+            self._read_back()
+
+    def _newest_checkpoint(self) -> Checkpoint:
+        stored = self._store.newest_checkpoint()
+        if stored is None:
+            raise StoreError("the audit log has no checkpoint")
+        try:
+            return self._signer.verifier.open(stored.note)
+        except CheckpointError as problem:
+            raise StoreError(f"the newest checkpoint is not of this log and key: {problem}") from problem
+
+    def _close_dangling(self) -> None:
+        """Write `credential.failed` for requests of which a crash hid the end, all in one transaction."""
+        indices = self._store.open_requests()
+        requested = [parse(record.leaf) for at in indices for record in self._store.records(at, at + 1)]
+        if requested:
+            self._commit([outcome_unknown(members) for members in requested], self._now())
+
+    def ended_cleanly(self) -> bool:
+        """Tell whether the last event is the orderly stop of a service (or there is none yet)."""
+        last = [parse(record.leaf) for record in self._store.records(self.size - 1, self.size)]
+        return not last or last[0].get("event") == "service.stopped"
+
+    def write(self, documents: Sequence[Document]) -> tuple[str, list[Place | AuditUnavailable]]:
+        """Commit documents in order; answer their common time and, for each, its place or why it has none.
+
+        One that cannot be encoded fails alone; a store that cannot write fails all of them.
+        """
+        self._refuse_when_poisoned()
+        time = self._now()
+        try:
+            return time, self._commit(documents, time)
+        except NotWritten as problem:
+            self._after_clean_failure(problem)
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except Exception as problem:
+            raise self._poisoned_by(problem) from problem
+
+    def _commit(self, documents: Sequence[Document], time: str) -> list[Place | AuditUnavailable]:
+        tree = self._tree.copy()
+        completed: list[tuple[int, int, bytes]] = []
+        records: list[Record] = []
+        outcomes: list[Place | AuditUnavailable] = []
+        for members in documents:
+            try:
+                leaf = encode(members, tree.size, time)
+            except (TypeError, ValueError) as problem:
+                outcomes.append(AuditUnavailable(f"an event cannot be written: {problem}"))
+                continue
+            hashed = leaf_hash(leaf)
+            records.append(Record(tree.size, hashed, leaf, members | {"time": time}))
+            outcomes.append(Place(tree.size, hashed))
+            tree.append(hashed, completed)
+        if records:
+            self._store.append(Batch(self._head(self._tree), self._head(tree), records, [Node(*n) for n in completed]))
+        self._tree = tree
+        self.hindrance = ""
+        return outcomes
+
+    def tend(self, *, seal: bool = False, threshold: int = 0) -> str:
+        """Check that the store is still there, and sign a checkpoint when it is time.
+
+        It is time when `seal` is set, or `threshold` events are unsealed. Answers the new note, or nothing.
+        """
+        self._refuse_when_poisoned()
+        try:
+            self._store.check()
+            if self.unsealed and (seal or 0 < threshold <= self.unsealed):
+                return self._seal()
+        except NotWritten as problem:
+            self.hindrance = str(problem)
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except StoreError as problem:
+            raise self._poisoned_by(problem) from problem
+        return ""
+
+    def read_back_some(self) -> None:
+        """Read back what is new once it is enough, so that sealing has little left to read."""
+        if self._tree.size - self._reread.size >= _REREAD and not self.poison:
+            try:
+                self._read_back()
+            except StoreError as problem:
+                self._poisoned_by(problem)
+
+    def _read_back(self) -> None:
+        """Hash again what the store holds, up to a bound, and extend the tree that will be signed by it."""
+        end = min(self._tree.size, self._reread.size + _REREAD)
+        for record in self._store.records(self._reread.size, end):
+            hashed = leaf_hash(record.leaf)
+            if record.idx != self._reread.size or record.leaf_hash != hashed:
+                raise StoreError(f"event {self._reread.size} is not what was written")
+            self._reread.append(hashed)
+        if self._reread.size != end:
+            raise StoreError(f"event {self._reread.size} is missing")
+
+    def _seal(self) -> str:
+        """Sign the head, but only after the stored events gave the same one."""
+        while self._reread.size < self._tree.size:
+            self._read_back()
+        head = self._head(self._reread)
+        if head != self._head(self._tree) or head != self._store.head():
+            raise StoreError("the stored events do not give the head of the log: it is not signed")
+        note = self._signer.sign(*head)
+        self._store.add_checkpoint(StoredCheckpoint(*head, milliseconds(self._now()), note))
+        self._sealed = head.size
+        return note
+
+    def newest_note(self) -> str:
+        """Answer the newest signed note."""
+        stored = self._store.newest_checkpoint()
+        return stored.note if stored else ""
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    def _after_clean_failure(self, problem: NotWritten) -> None:
+        """Go on only when the store says itself that nothing was written."""
+        self.hindrance = str(problem)
+        try:
+            if self._store.head() != self._head(self._tree):
+                raise HeadMoved("a failed commit was written after all")
+        except StoreError as worse:
+            raise self._poisoned_by(worse) from problem
+
+    def _poisoned_by(self, problem: Exception) -> AuditUnavailable:
+        self.poison = f"the audit log is closed until the broker is restarted: {problem}"
+        return AuditUnavailable(self.poison)
+
+    def _refuse_when_poisoned(self) -> None:
+        if self.poison:
+            raise AuditUnavailable(self.poison)
+
+    def _now(self) -> str:
+        return rfc3339(self._clock())
+
+    @staticmethod
+    def _head(tree: CompactRange) -> Head:
+        return Head(tree.size, tree.root())

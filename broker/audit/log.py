@@ -1,0 +1,271 @@
+"""The only writer of the audit log. Whoever holds a `Receipt` knows that the event is on disk.
+
+One thread writes; everybody who waits while it syncs shares the next sync (group commit). Nothing that happens to a
+waiter, such as a client that goes away, reaches the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import NamedTuple, Self
+
+from broker.audit.checkpoints import Signer
+from broker.audit.events import Document, document
+from broker.audit.ledger import Ledger, Place
+from broker.audit.stores import Store
+from broker.errors import AuditUnavailable
+from broker.model import Clock, Event, Health, Receipt, utc_now
+
+STALL = 5.0
+"""A commit that takes longer than this many seconds shows in the health."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much may wait, how much is written at once, and how often the log is looked after and sealed (seconds)."""
+
+    queue_limit: int = 1024
+    batch_limit: int = 256
+    watch_interval: float = 2.0
+    checkpoint_interval: float = 60.0
+    checkpoint_events: int = 16_384
+
+
+class _Waiting(NamedTuple):
+    """An event on its way, and who waits for it."""
+
+    document: Document
+    future: asyncio.Future[Receipt]
+
+
+class _Errand(NamedTuple):
+    """Something else that the writer's thread does between two batches."""
+
+    work: Callable[[Ledger], str]
+    future: asyncio.Future[str]
+
+
+class _Stop(NamedTuple):
+    """The last thing in the queue."""
+
+
+_Item = _Waiting | _Errand | _Stop
+
+
+def create(store: Store, signer: Signer, clock: Clock = utc_now) -> None:
+    """Make a new, empty log. Nothing else makes one: a log that is missing is a loss, not a beginning.
+
+    Raises:
+        AuditUnavailable: when there is one already, or it cannot be made.
+    """
+    Ledger(store, signer, clock).create()
+
+
+class AuditLog:
+    """The open log of this process. Built by `open`; belongs to the event loop that opened it."""
+
+    def __init__(self, ledger: Ledger, pace: Pace, version: str) -> None:
+        self._ledger = ledger
+        self._pace = pace
+        self._version = version
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._pending = 0
+        self._closing = False
+        self._busy_since = 0.0
+        self._thread = threading.Thread(target=self._write_until_stopped, name="audit-writer", daemon=True)
+        self._tending: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, store: Store, signer: Signer, *, clock: Clock = utc_now, version: str = "", pace: Pace | None = None
+    ) -> Self:
+        """Open an existing log, check it, close what a crash left open, and write `service.started`.
+
+        Raises:
+            AuditUnavailable: when there is none, another process has it, or head, tree and checkpoint disagree.
+        """
+        log = cls(Ledger(store, signer, clock), pace or Pace(), version)
+        log._thread.start()
+        try:
+            clean = await log._errand(_open)
+            await log.append(log._service("started", clean_stop=clean == "clean"))
+        except BaseException:
+            await log._stop_thread()
+            raise
+        log._tending = asyncio.create_task(log._tend())
+        return log
+
+    async def append(self, event: Event) -> Receipt:
+        """Write one event; answers when it is durable. Cancelling the wait does not take the event back.
+
+        Raises:
+            AuditUnavailable: when it is not known to be durable; then nothing may leave.
+        """
+        if self._closing or self._ledger.poison:
+            raise AuditUnavailable(self._ledger.poison or "the audit log is closed")
+        if self._pending >= self._pace.queue_limit:
+            raise AuditUnavailable("too many events wait to be written", retry_after=1)
+        return await self._enqueue(event)
+
+    def _enqueue(self, event: Event) -> asyncio.Future[Receipt]:
+        try:
+            members = document(event)
+        except (TypeError, ValueError) as problem:
+            raise AuditUnavailable(f"an event cannot be written: {problem}") from problem
+        future: asyncio.Future[Receipt] = self._loop.create_future()
+        self._pending += 1
+        self._queue.put(_Waiting(members, future))
+        return future
+
+    async def checkpoint(self) -> str:
+        """Seal what is new and answer the newest signed note.
+
+        Raises:
+            AuditUnavailable: when the store cannot be read or written.
+        """
+        if self._closing:
+            raise AuditUnavailable("the audit log is closed")
+        return await self._errand(_seal)
+
+    def health(self) -> Health:
+        """Tell whether events can be written now."""
+        return Health("audit", ready=not (trouble := self._trouble()), detail=trouble)
+
+    def _trouble(self) -> str:
+        if self._ledger.poison:
+            return "A write failed; the log is closed until the broker is restarted."
+        if self._closing or not self._thread.is_alive():
+            return "The log is closed."
+        if self._ledger.hindrance:
+            return "The last write was refused, for instance because the disk is full."
+        if self._busy_since and monotonic() - self._busy_since > STALL:
+            return "The disk does not answer."
+        return ""
+
+    async def close(self) -> None:
+        """Write `service.stopped`, seal the log and let go of it. Events that still wait are written first."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._tending:
+            self._tending.cancel()
+        with suppress(AuditUnavailable):  # it is closed all the same, and the next start tells
+            await self._enqueue(self._service("stopped"))
+            await self._errand(_seal)
+        await self._stop_thread()
+
+    async def _stop_thread(self) -> None:
+        self._queue.put(_Stop())
+        await asyncio.to_thread(self._thread.join)
+
+    def _service(self, what: str, **details: bool) -> Event:
+        return Event(event=f"service.{what}", outcome="success", details={"version": self._version, **details})
+
+    async def _tend(self) -> None:
+        """Look after the log now and then, and seal it when enough time has passed or events have come."""
+        sealed_at = monotonic()
+        while True:
+            await asyncio.sleep(self._pace.watch_interval)
+            due = monotonic() - sealed_at >= self._pace.checkpoint_interval
+            with suppress(AuditUnavailable):  # health tells; the next round tries again
+                await self._errand(partial(Ledger.tend, seal=due, threshold=self._pace.checkpoint_events))
+                sealed_at = monotonic() if due else sealed_at
+
+    async def _errand(self, work: Callable[[Ledger], str]) -> str:
+        future: asyncio.Future[str] = self._loop.create_future()
+        self._queue.put(_Errand(work, future))
+        return await future
+
+    # Everything below runs in the writer's thread, but for `_deliver`.
+
+    def _write_until_stopped(self) -> None:
+        """Take what waits, write it, deliver; until a stop comes by."""
+        stopped = False
+        while not stopped:
+            batch, then = self._next_batch()
+            self._busy_since = monotonic()
+            if batch:
+                self._write(batch)
+            if isinstance(then, _Errand):
+                self._run(then)
+            stopped = isinstance(then, _Stop)
+            self._busy_since = 0.0
+        self._ledger.close()
+
+    def _next_batch(self) -> tuple[list[_Waiting], _Errand | _Stop | None]:
+        """Answer the events that wait, up to the limit, and what cut them short."""
+        batch: list[_Waiting] = []
+        item: _Item = self._queue.get()
+        while isinstance(item, _Waiting):
+            batch.append(item)
+            if len(batch) == self._pace.batch_limit:
+                return batch, None
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, None
+        return batch, item
+
+    def _write(self, batch: Sequence[_Waiting]) -> None:
+        outcomes: Sequence[Place | AuditUnavailable]
+        moment: datetime | None = None
+        try:
+            time, outcomes = self._ledger.write([waiting.document for waiting in batch])
+            moment = datetime.fromisoformat(time)
+        except AuditUnavailable as problem:
+            outcomes = [AuditUnavailable(problem.cause, retry_after=problem.retry_after) for _ in batch]
+        self._tell(partial(self._deliver, batch, outcomes, moment))
+        self._ledger.read_back_some()
+
+    def _run(self, errand: _Errand) -> None:
+        try:
+            answer = errand.work(self._ledger)
+        except Exception as problem:  # noqa: BLE001 -- whoever sent the errand gets it
+            self._tell(partial(_fail, errand.future, problem))
+        else:
+            self._tell(partial(_answer, errand.future, answer))
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it all who waited
+            self._loop.call_soon_threadsafe(callback)
+
+    def _deliver(
+        self, batch: Sequence[_Waiting], outcomes: Sequence[Place | AuditUnavailable], moment: datetime | None
+    ) -> None:
+        """Wake all who waited for a batch, in one step of the event loop."""
+        self._pending -= len(batch)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():  # cancelled; the event is in the log all the same
+                continue
+            if isinstance(outcome, AuditUnavailable):
+                future.set_exception(outcome)
+            elif moment:
+                future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
+
+
+def _open(ledger: Ledger) -> str:
+    ledger.open()
+    return "clean" if ledger.ended_cleanly() else "unclean"
+
+
+def _seal(ledger: Ledger) -> str:
+    return ledger.tend(seal=True) or ledger.newest_note()
+
+
+def _answer(future: asyncio.Future[str], answer: str) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _fail(future: asyncio.Future[str], problem: Exception) -> None:
+    if not future.done():
+        future.set_exception(problem)

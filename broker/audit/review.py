@@ -1,0 +1,187 @@
+"""Reading the log for people: search by keyset, single events, proofs. Off the event loop, and never by the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from broker.audit import merkle
+from broker.audit.leaves import parse
+from broker.audit.stores import Filters, Found, Position, Reader, ReaderFactory, StoreError, TooSlow
+from broker.errors import AuditUnavailable, InvalidRequest, NotFound, Overloaded
+
+MAX_PAGE = 200
+_CURSOR = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})", re.ASCII)
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as it lies in the log: `leaf` is its exact canonical JSON, of which `leaf_hash` is the hash."""
+
+    index: int
+    leaf_hash: bytes
+    leaf: bytes
+
+    @property
+    def event(self) -> dict[str, object]:
+        """The leaf, read."""
+        return parse(self.leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some events, newest first, and where the next page begins; None after the last."""
+
+    items: tuple[Entry, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """That the leaf at `index` is in the tree of `size`."""
+
+    index: int
+    size: int
+    leaf_hash: bytes
+    hashes: tuple[bytes, ...]
+
+
+class Review:
+    """Answers questions about the log, one at a time, in a thread of its own."""
+
+    def __init__(self, open_reader: ReaderFactory, *, waiting_limit: int = 32) -> None:
+        self._open_reader = open_reader
+        self._waiting_limit = waiting_limit
+        self._waiting = 0
+        self._reader: Reader | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit-reader")
+
+    async def events(self, filters: Filters, *, limit: int = 50, cursor: str = "") -> Page:
+        """Answer one page of the events that fit, newest first.
+
+        Raises:
+            InvalidRequest: when `limit` is not within 1 to 200, or the cursor is none of ours.
+            Overloaded: when the search takes too long, or too many wait.
+            AuditUnavailable: when the store cannot be read.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequest(detail=f"limit is between 1 and {MAX_PAGE}")
+        after = _position(cursor)
+        found = await self._ask(lambda reader: reader.search(filters, limit + 1, after))
+        return _page(found, limit)
+
+    async def event(self, index: int, *, accounts: frozenset[str] | None = None) -> Entry:
+        """Answer one event, if it concerns one of the accounts (None: any).
+
+        Raises:
+            NotFound: when there is none, or the reader may not see it.
+        """
+        return _entry(await self._find(index, accounts))
+
+    async def checkpoint(self) -> str:
+        """Answer the newest signed note."""
+        stored = await self._ask(lambda reader: reader.newest_checkpoint())
+        if stored is None:
+            raise NotFound
+        return stored.note
+
+    async def inclusion_proof(
+        self, index: int, size: int | None = None, *, accounts: frozenset[str] | None = None
+    ) -> InclusionProof:
+        """Answer the proof that event `index` is in the log of `size` events (default: of now).
+
+        Raises:
+            NotFound: when there is no such event, or the reader may not see it.
+            InvalidRequest: when the log never had this size, or had it before the event.
+        """
+        record = (await self._find(index, accounts)).record
+        now = (await self._ask(lambda reader: reader.head())).size
+        size = now if size is None else size
+        if not index < size <= now:
+            raise InvalidRequest(detail="size lies between the event and the size of the log")
+        hashes = await self._ask(lambda reader: merkle.inclusion_proof(index, size, _nodes(reader)))
+        return InclusionProof(index, size, record.leaf_hash, tuple(hashes))
+
+    async def consistency_proof(self, first: int, second: int) -> tuple[bytes, ...]:
+        """Answer the proof that the log of `second` events continues that of `first`.
+
+        Raises:
+            InvalidRequest: unless 0 <= first <= second <= the size of the log.
+        """
+        now = (await self._ask(lambda reader: reader.head())).size
+        if not 0 <= first <= second <= now:
+            raise InvalidRequest(detail="from is not above to, and to not above the size of the log")
+        return tuple(await self._ask(lambda reader: merkle.consistency_proof(first, second, _nodes(reader))))
+
+    async def close(self) -> None:
+        """Let go of connection and thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
+        self._thread.shutdown()
+
+    async def _find(self, index: int, accounts: frozenset[str] | None) -> Found:
+        if not 0 <= index < 1 << 63:
+            raise NotFound
+        found = await self._ask(lambda reader: reader.find(index))
+        if found is None or (accounts is not None and found.account not in accounts):
+            raise NotFound
+        return found
+
+    async def _ask(self, question: Callable[[Reader], _Answer]) -> _Answer:
+        if self._waiting >= self._waiting_limit:
+            raise Overloaded(retry_after=1)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+        except TooSlow as problem:
+            raise Overloaded(str(problem), detail=str(problem)) from problem
+        except StoreError as problem:
+            raise AuditUnavailable(str(problem)) from problem
+        finally:
+            self._waiting -= 1
+
+    # Both run in the reader's thread.
+
+    def _answer(self, question: Callable[[Reader], _Answer]) -> _Answer:
+        if self._reader is None:
+            self._reader = self._open_reader()
+        try:
+            return question(self._reader)
+        except TooSlow:
+            raise
+        except StoreError:
+            self._forget()  # the next question opens a new connection
+            raise
+
+    def _forget(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def _nodes(reader: Reader) -> merkle.NodeReader:
+    return merkle.nodes_from_rows(reader.hashes)
+
+
+def _entry(found: Found) -> Entry:
+    return Entry(*found.record)
+
+
+def _page(found: Sequence[Found], limit: int) -> Page:
+    shown = found[:limit]
+    more = len(found) > limit
+    return Page(tuple(map(_entry, shown)), f"{shown[-1].time}.{shown[-1].record.idx}" if more else None)
+
+
+def _position(cursor: str) -> Position | None:
+    if not cursor:
+        return None
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise InvalidRequest(detail="the cursor is not one that the broker gave")
+    return Position(int(match[1]), int(match[2]))

@@ -1,0 +1,282 @@
+"""The embedded store: one SQLite file, one process, one writing connection in one thread.
+
+Durable means: write-ahead log with `synchronous=FULL`, both read back. One connection is also what keeps older SQLite
+versions safe: before 3.51.3 two connections that write or checkpoint may lose commits (the WAL-reset race), so every
+other connection to this file is read-only and never checkpoints; see `sqlite_reader`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from broker.audit.leaves import search_columns
+from broker.audit.stores import (
+    Batch,
+    Head,
+    HeadMoved,
+    NotWritten,
+    Record,
+    StoredCheckpoint,
+    StoredRecord,
+    StoreError,
+)
+from broker.audit.stores.files import FileIdentity, ProcessLock, check_existing, make_new, sync_folder
+from broker.audit.stores.schema import SCHEMA, VERSION
+
+_FULL = 2
+_BUSY_TIMEOUT = 2.0
+_CHUNKS = (64, 16, 4, 1)
+
+# What SQLite raises before it syncs anything. Everything else, an I/O error above all, leaves the commit unknown.
+_CLEAN = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_TOOBIG,
+}
+
+_CLOSING = {"credential.issued", "credential.failed"}
+
+
+class SqliteStore:
+    """A log in the file `path`. `max_pages` bounds it, for tests of a full disk."""
+
+    def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
+        self._path = path
+        self._max_pages = max_pages
+        self._lock = ProcessLock(path)
+        self._opened: tuple[sqlite3.Connection, FileIdentity] | None = None
+
+    def create(self, first: StoredCheckpoint) -> None:
+        """Make the file with its tables, an empty tree and the first checkpoint."""
+        make_new(self._path)
+        try:
+            with translated():
+                self._fill(first)
+            sync_folder(self._path.parent)
+        except OSError as problem:
+            raise StoreError(f"the folder of the audit log cannot be synced: {problem}") from problem
+
+    def _fill(self, first: StoredCheckpoint) -> None:
+        connection = self._connect()
+        try:
+            connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={VERSION};")
+            connection.execute("INSERT INTO head VALUES(1, 0, ?)", (first.root,))
+            connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?, ?)", first)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    def open(self) -> None:
+        """Open the file, after checks of files, version and durability, and take its lock."""
+        check_existing(self._path)
+        self._lock.acquire()
+        try:
+            with translated():
+                self._opened = self._prepare(self._connect())
+        except StoreError:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
+        try:
+            _make_durable(connection)
+            if self._max_pages:
+                connection.execute(f"PRAGMA max_page_count={self._max_pages:d}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> tuple[sqlite3.Connection, FileIdentity]:
+        try:
+            _check_version(connection)
+            _settle(connection)
+            return connection, FileIdentity(self._path, self._path.with_name(self._path.name + "-wal"))
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, then free the lock."""
+        if self._opened:
+            with suppress(sqlite3.Error):
+                self._opened[0].close()
+            self._opened = None
+        self._lock.release()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if not self._opened:
+            raise StoreError("the audit log is not open")
+        return self._opened[0]
+
+    def check(self) -> None:
+        """Notice that the database or its write-ahead log was removed, renamed or replaced."""
+        if self._opened:
+            self._opened[1].check()
+
+    def head(self) -> Head:
+        """Answer the stored head."""
+        with translated():
+            row = self._connection.execute("SELECT size, root FROM head").fetchone()
+        if row is None:
+            raise StoreError("the audit log has no head")
+        return Head(*row)
+
+    def append(self, batch: Batch) -> None:
+        """Commit a batch: events, nodes, head and open requests together."""
+        self._commit(lambda connection: self._append(connection, batch))
+
+    def _append(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        moved = connection.execute(
+            "UPDATE head SET size = ?, root = ? WHERE size = ? AND root = ?", (*batch.after, *batch.before)
+        )
+        if moved.rowcount != 1:
+            raise HeadMoved("the audit log was appended to by somebody else")
+        _insert(connection, "events", [_row(record) for record in batch.records])
+        if batch.nodes:
+            _insert(connection, "nodes", batch.nodes)
+        _project(connection, batch.records)
+
+    def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
+        connection = self._connection
+        with translated():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                change(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def hashes(self, level: int, first: int, count: int) -> Sequence[bytes]:
+        """Answer neighbouring hashes of one kept level."""
+        with translated():
+            return read_hashes(self._connection, level, first, count)
+
+    def records(self, first: int, end: int) -> Iterator[StoredRecord]:
+        """Answer a range of records."""
+        with translated():
+            cursor = self._connection.execute(
+                "SELECT idx, leaf_hash, leaf FROM events WHERE idx >= ? AND idx < ? ORDER BY idx", (first, end)
+            )
+            yield from map(StoredRecord._make, cursor)
+
+    def newest_checkpoint(self) -> StoredCheckpoint | None:
+        """Answer the checkpoint of the greatest size."""
+        with translated():
+            return read_newest_checkpoint(self._connection)
+
+    def add_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
+        """Commit a checkpoint."""
+        self._commit(
+            lambda connection: connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?, ?)", checkpoint).close()
+        )
+
+    def open_requests(self) -> Sequence[int]:
+        """Answer the indices of requests that were neither answered nor refused."""
+        with translated():
+            return [index for (index,) in self._connection.execute("SELECT idx FROM open_requests ORDER BY idx")]
+
+
+class translated:  # noqa: N801 -- used like a function, as the standard library's `suppress` is
+    """Turns SQLite's errors into those of a store."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise _translate(error) from error
+
+
+def _translate(error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", None)
+    message = f"SQLite: {error} ({getattr(error, 'sqlite_errorname', 'no code')})"
+    return NotWritten(message) if isinstance(code, int) and code & 0xFF in _CLEAN else StoreError(message)
+
+
+def _make_durable(connection: sqlite3.Connection) -> None:
+    """Ask for durable commits, and believe only what is read back."""
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA mmap_size=0")
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    connection.execute(f"PRAGMA synchronous={_FULL}")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if (mode, synchronous) != ("wal", _FULL):
+        raise StoreError(f"SQLite does not keep commits durable here: journal {mode}, synchronous {synchronous}")
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        raise StoreError(f"the audit log has schema version {version}, this broker knows {VERSION}")
+
+
+def _settle(connection: sqlite3.Connection) -> None:
+    """Move what a crash left in the write-ahead log into the file itself, synced.
+
+    After a failed sync the pages of that log may be in memory only and yet look written; copying them makes the
+    system write them again.
+    """
+    _, frames, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if frames != moved:
+        raise StoreError("what the last run left cannot be settled: another program reads an older state of the log")
+
+
+def read_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
+    """Read neighbouring hashes of one kept level; StoreError when one is missing."""
+    if level:
+        query = "SELECT hash FROM nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
+        rows = connection.execute(query, (level, first, first + count)).fetchall()
+    else:
+        query = "SELECT leaf_hash FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"
+        rows = connection.execute(query, (first, first + count)).fetchall()
+    if len(rows) != count:
+        raise StoreError(f"hashes are missing at level {level} from {first}")
+    return [row[0] for row in rows]
+
+
+def read_newest_checkpoint(connection: sqlite3.Connection) -> StoredCheckpoint | None:
+    """Read the checkpoint of the greatest size."""
+    row = connection.execute("SELECT size, root, time, note FROM checkpoints ORDER BY size DESC LIMIT 1").fetchone()
+    return row and StoredCheckpoint(*row)
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    return record.idx, record.leaf_hash, record.leaf, *search_columns(record.members)
+
+
+def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+    """Insert in few statements: each one hands the interpreter lock away and must wait to get it back."""
+    waiting = iter(rows)
+    left = len(rows)
+    place = f"({', '.join('?' * len(rows[0]))})"
+    for chunk in _CHUNKS:
+        while left >= chunk:
+            values = [value for row in islice(waiting, chunk) for value in row]
+            connection.execute(f"INSERT INTO {table} VALUES {', '.join([place] * chunk)}", values)  # noqa: S608 -- our own names
+            left -= chunk
+
+
+def _project(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """Keep the view of requests that have no answer yet. Ids are unique: the edge makes them."""
+    opened = [(r.idx, _request_id(r.members)) for r in records if r.members["event"] == "credential.requested"]
+    closed = [(_request_id(r.members),) for r in records if r.members["event"] in _CLOSING]
+    if opened:
+        _insert(connection, "open_requests", opened)
+    for ids in closed:
+        connection.execute("DELETE FROM open_requests WHERE request_id = ?", ids)
+
+
+def _request_id(members: Mapping[str, object]) -> str:
+    return str(members.get("request_id", ""))

@@ -1,0 +1,117 @@
+"""Reading a SQLite log beside its writer: a connection that cannot write and never checkpoints.
+
+That is not only caution. SQLite before 3.51.3 may lose commits when two connections write or checkpoint the same
+write-ahead log; a read-only connection does neither, so the one writer stays the only one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+
+from broker.audit.stores import Filters, Found, Head, Position, StoredCheckpoint, StoredRecord, StoreError, TooSlow
+from broker.audit.stores.sqlite import read_hashes, read_newest_checkpoint, translated
+
+_FIELDS = "time, idx, account, leaf_hash, leaf"
+_STEPS_BETWEEN_LOOKS = 10_000
+
+
+class SqliteReader:
+    """Reads the log in the file `path`; a search is given up after `patience` seconds. For one thread."""
+
+    def __init__(self, path: Path, *, patience: float = 2.0) -> None:
+        with translated():
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self._connection.execute("PRAGMA query_only=ON")
+            self._connection.execute("PRAGMA trusted_schema=OFF")
+        self._patience = patience
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def head(self) -> Head:
+        """Answer the stored head."""
+        with translated():
+            row = self._connection.execute("SELECT size, root FROM head").fetchone()
+        if row is None:
+            raise StoreError("the audit log has no head")
+        return Head(*row)
+
+    def newest_checkpoint(self) -> StoredCheckpoint | None:
+        """Answer the checkpoint of the greatest size."""
+        with translated():
+            return read_newest_checkpoint(self._connection)
+
+    def hashes(self, level: int, first: int, count: int) -> Sequence[bytes]:
+        """Answer neighbouring hashes of one kept level."""
+        with translated():
+            return read_hashes(self._connection, level, first, count)
+
+    def find(self, index: int) -> Found | None:
+        """Answer one event."""
+        with translated():
+            row = self._connection.execute(f"SELECT {_FIELDS} FROM events WHERE idx = ?", (index,)).fetchone()  # noqa: S608 -- our own constant
+        return row and _found(row)
+
+    def search(self, filters: Filters, limit: int, after: Position | None) -> Sequence[Found]:
+        """Answer events by (time, index), newest first, by keyset."""
+        query, values = _query(filters, limit, after)
+        deadline = monotonic() + self._patience
+        self._connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        try:
+            with translated():
+                return [_found(row) for row in self._connection.execute(query, values)]
+        except StoreError as problem:
+            if monotonic() > deadline:
+                raise TooSlow("the search took too long; narrow its time or name an actor or instance") from problem
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+
+def _found(row: tuple[int, int, str, bytes, bytes]) -> Found:
+    time, index, account, leaf_hash, leaf = row
+    return Found(time, account, StoredRecord(index, leaf_hash, leaf))
+
+
+def _query(filters: Filters, limit: int, after: Position | None) -> tuple[str, dict[str, object]]:
+    """Write one indexed walk, or one for each account that the reader may see, merged."""
+    terms, values = _terms(filters, after)
+    values["limit"] = limit
+    if filters.accounts is None:
+        return _walk(terms), values
+    if not filters.accounts:
+        return _walk([*terms, "FALSE"]), values
+    walks = []
+    for number, account in enumerate(sorted(filters.accounts)):
+        values[f"account{number}"] = account
+        walks.append(f"SELECT * FROM ({_walk([*terms, f'account = :account{number}'])})")  # noqa: S608 -- values are bound
+    return f"{' UNION ALL '.join(walks)} ORDER BY time DESC, idx DESC LIMIT :limit", values
+
+
+def _walk(terms: Sequence[str]) -> str:
+    where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    return f"SELECT {_FIELDS} FROM events {where} ORDER BY time DESC, idx DESC LIMIT :limit"  # noqa: S608 -- values are bound
+
+
+def _terms(filters: Filters, after: Position | None) -> tuple[list[str], dict[str, object]]:
+    wanted: dict[str, object] = {
+        name: value
+        for name in ("actor", "instance", "event", "outcome", "request_id")
+        if (value := getattr(filters, name)) is not None
+    }
+    terms = [f"{name} = :{name}" for name in wanted]
+    if filters.since is not None:
+        terms.append("time >= :since")
+        wanted["since"] = filters.since
+    if filters.until is not None:
+        terms.append("time < :until")
+        wanted["until"] = filters.until
+    if after is not None:
+        terms.append("(time, idx) < (:after_time, :after_index)")
+        wanted |= {"after_time": after.time, "after_index": after.idx}
+    return terms, wanted

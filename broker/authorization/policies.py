@@ -1,0 +1,158 @@
+"""The door of this room: holds the policies in force, answers for them, and takes in new ones."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from broker.authorization.loading import load_snapshot
+from broker.authorization.obligations import obligations
+from broker.errors import PoliciesUnavailable
+from broker.model import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+
+    from broker.authorization.snapshot import PolicySnapshot
+    from broker.model import Action, Caller, Decision, Instance, Obligation, RequestContext
+
+LIST_CHUNK = 32
+"""How many decisions of a list are made before the event loop has its turn: about 3 ms."""
+
+Stamp = frozenset[tuple[str, int, int, int]]
+
+
+class Policies:
+    """The policies of one directory. Used on the event loop; checking and indexing happen elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._snapshot: PolicySnapshot | None = None
+        self._trouble = ""
+        self._seen: Stamp | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def snapshot(self) -> PolicySnapshot:
+        """The set in force.
+
+        Raises:
+            PoliciesUnavailable: nothing was loaded.
+        """
+        if self._snapshot is None:
+            raise PoliciesUnavailable("no policies are loaded")
+        return self._snapshot
+
+    def load(self) -> PolicySnapshot:
+        """Load the directory at start; blocks. A broken set is refused.
+
+        Raises:
+            PoliciesRefused: every problem by file, line and column.
+        """
+        self._seen = _stamp(self._directory)
+        self._snapshot = load_snapshot(self._directory)
+        return self._snapshot
+
+    async def reload(self) -> PolicySnapshot | None:
+        """Take in the directory as it is now, all or nothing.
+
+        Returns:
+            The new set when it differs from the old one, else None: unchanged, or broken, as `health` then tells.
+        """
+        async with self._turn:
+            self._seen = await asyncio.to_thread(_stamp, self._directory)
+            try:
+                fresh = await asyncio.to_thread(load_snapshot, self._directory, self._snapshot)
+            except PoliciesUnavailable as error:
+                self._trouble = error.cause
+                return None
+            self._trouble = ""
+            if self._snapshot is not None and fresh.digest == self._snapshot.digest:
+                return None
+            self._snapshot = fresh
+            return fresh
+
+    async def watch(self, loaded: Callable[[PolicySnapshot], Awaitable[None]], interval: float = 1.0) -> None:
+        """Reload whenever a file changes, until cancelled; `loaded` hears of every new set."""
+        while True:
+            await asyncio.sleep(interval)
+            if await self.changed() and (fresh := await self.reload()) is not None:
+                await loaded(fresh)
+
+    async def changed(self) -> bool:
+        """Tell whether names, sizes or times of the files differ from what was last read."""
+        return await asyncio.to_thread(_stamp, self._directory) != self._seen
+
+    def decide(
+        self,
+        caller: Caller,
+        action: Action,
+        resource: Instance | str,
+        context: RequestContext,
+        *,
+        obliging: bool = False,
+    ) -> Decision:
+        """Decide; any error denies and shows in `errors`.
+
+        Args:
+            caller: who asks.
+            action: what for.
+            resource: the instance, or for `readAudit` the name of the account.
+            context: the circumstances of the request.
+            obliging: on a denial, also find the `obligations` that would lift it (some 15 more questions at most).
+
+        Raises:
+            PoliciesUnavailable: nothing was loaded.
+        """
+        snapshot = self.snapshot
+        decision = snapshot.decide(caller, action, resource, context)
+        if decision.allowed or decision.errors or not obliging:
+            return decision
+        return replace(decision, obligations=lifting(snapshot, caller, action, resource, context))
+
+    async def decide_each(
+        self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
+    ) -> list[Decision]:
+        """Decide the same for many instances, in their order, by one policy set; the event loop keeps turning.
+
+        Raises:
+            PoliciesUnavailable: nothing was loaded.
+        """
+        decisions: list[Decision] = []
+        for decision in self.snapshot.decide_each(caller, action, instances, context):
+            decisions.append(decision)
+            if len(decisions) % LIST_CHUNK == 0:
+                await asyncio.sleep(0)
+        return decisions
+
+    def health(self) -> Health:
+        """Tell whether the policies in force are those in the directory; if not, what is wrong with them."""
+        if self._snapshot is None or self._trouble:
+            return Health("policies", ready=False, detail=self._trouble or "no policies are loaded")
+        return Health("policies", ready=True, detail=f"{len(self._snapshot.rules)} policies")
+
+
+def lifting(
+    snapshot: PolicySnapshot, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
+) -> tuple[Obligation, ...]:
+    """Answer what would lift a denial by `snapshot`; () at once when no permit could ever hold for this question."""
+    candidates = snapshot.candidates(caller, action, resource)
+    if not any(rule.effect == "permit" for rule in candidates):
+        return ()
+    samples = dict.fromkeys(sample for rule in candidates for sample in rule.samples)
+
+    def ask(other: Caller, circumstances: RequestContext) -> bool:
+        return snapshot.decide(other, action, resource, circumstances).allowed
+
+    return obligations(ask, caller, context, samples)
+
+
+def _stamp(directory: Path) -> Stamp:
+    """Answer what changes when a file does: name, size, time and inode."""
+    try:
+        found = [(path.name, path.stat()) for path in directory.glob("*.cedar")]
+    except OSError:  # a file went away between the two looks
+        return frozenset()
+    return frozenset((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in found)

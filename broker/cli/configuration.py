@@ -1,0 +1,31 @@
+"""Finding and reading the settings, for the commands of the service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.settings import Settings
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """Add `--config FILE`."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the settings; default: BROKER_CONFIG, else broker.toml"
+    )
+
+
+def path_of(arguments: Namespace) -> Path:
+    """Answer the file of the settings."""
+    return arguments.config or Path(os.environ.get("BROKER_CONFIG") or "broker.toml")
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """Read the settings; raises SettingsError with every problem."""
+    from broker.settings import load  # noqa: PLC0415 - heavy, and not needed to print a --help
+
+    return load(path_of(arguments))

@@ -1,0 +1,270 @@
+"""`broker keys`: custody of the RSA keys that open Windows passwords. Shows fingerprints, never key material.
+
+Every change is an event of the audit log, written before it is made: what cannot be recorded does not happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from getpass import getuser
+from pathlib import Path
+
+from broker.cli.configuration import add_config, settings_of
+from broker.cli.exits import Exit
+from broker.cli.output import add_format, show, talk
+from broker.errors import BrokerError, InvalidRequest, KeyNotHeld
+from broker.model import CredentialFacts, Event, Platform, Secret, rfc3339, utc_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from typing import Protocol, TypeVar
+
+    from broker.lightsail.listings import KeyPair
+    from broker.model import Instance
+    from broker.settings import Settings
+    from broker.unsealing.custody import Custody
+    from broker.unsealing.keypairs import HeldKey, KeyPairId
+    from broker.unsealing.masterkeys import MasterKey
+
+    Append = Callable[[Event], Awaitable[object]]
+    Done = TypeVar("Done")
+
+    class KeyPairs(Protocol):
+        """Knows the key pairs of AWS; the gateway does."""
+
+        async def key_pairs(self, account: str, region: str) -> Sequence[KeyPair]:
+            """Answer all key pairs of a region."""
+            ...
+
+
+_COLUMNS = ("ACCOUNT", "REGION", "KEY PAIR", ">BITS", "FINGERPRINT AT AWS", "ADDED")
+_COVERAGE_COLUMNS = ("INSTANCE", "KEY PAIR", "STATE")
+HELD, MISSING, OTHER = "held", "not held", "another key at AWS"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, summary: str, run: Callable[[Namespace], Awaitable[int]]) -> ArgumentParser:
+        sub = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.set_defaults(run_verb=run)
+        add_config(sub)
+        return sub
+
+    add = _place(verb("add", "take a private key into custody, if AWS shows its fingerprint", _add))
+    add.add_argument("--private-key", required=True, metavar="FILE|-", help="unencrypted PEM; - reads stdin")
+    add_format(verb("list", "the keys in custody", _list), "table", "json", "yaml")
+    _place(verb("remove", "forget a key", _remove))
+    anew = verb("rewrap", "encrypt every key anew under another master key; completes a rewrap cut short", _rewrap)
+    anew.add_argument(
+        "--new-master-key",
+        required=True,
+        metavar="SPEC",
+        help="file:PATH (32 random bytes as base64, mode 0600), env:NAME or kms:ARN",
+    )
+    covered = verb("coverage", "which Windows instances have a key pair whose key is not in custody", _coverage)
+    add_format(covered, "table", "json", "yaml")
+
+
+def run(arguments: Namespace) -> int:
+    """Run one verb."""
+    code: int = asyncio.run(arguments.run_verb(arguments))
+    return code
+
+
+def _place(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("name", metavar="NAME", help="the key pair's name in Lightsail")
+    parser.add_argument("--account", required=True, metavar="A", help="an account of the settings, by its name there")
+    parser.add_argument("--region", required=True, metavar="R", help="an AWS region")
+    return parser
+
+
+# -- what the verbs do
+
+
+async def keep(custody: Custody, aws: KeyPairs, append: Append, key_pair: KeyPairId, private_key: Secret) -> HeldKey:
+    """Take a private key into custody, when it is the one that AWS knows by this name; replaces an older one.
+
+    Raises:
+        InvalidRequest: AWS has no such key pair, or the key is not fit, or not the one.
+    """
+    from broker.unsealing.keypairs import examine  # noqa: PLC0415 - loads cryptography
+
+    pairs = await aws.key_pairs(key_pair.account, key_pair.region)
+    fingerprint = next((pair.fingerprint for pair in pairs if pair.name == key_pair.name), None)
+    if fingerprint is None:
+        raise InvalidRequest(f"AWS has no key pair {key_pair}")
+    held = examine(key_pair, private_key, fingerprint, utc_now())
+    await _recorded(append, _event("keys.added", held), lambda: custody.add(held))
+    return held
+
+
+async def forget(custody: Custody, append: Append, key_pair: KeyPairId) -> None:
+    """Remove a key; raises KeyNotHeld when there is none."""
+    held = custody.get(key_pair)
+    if held is None:
+        raise KeyNotHeld(f"no key of {key_pair} is in custody")
+    await _recorded(append, _event("keys.removed", held), lambda: custody.remove(key_pair))
+
+
+async def seal_anew(directory: Path, old: MasterKey, new: MasterKey, append: Append) -> int:
+    """Put every key under a new master key; answer how many there were to do."""
+    from broker.unsealing.custody import rewrap  # noqa: PLC0415 - loads cryptography
+
+    details = {"os_user": getuser(), "old_master_key": old.id, "new_master_key": new.id}
+    event = Event(event="keys.rewrapped", outcome="success", details=details)
+    return len(await _recorded(append, event, lambda: rewrap(directory, old, new)))
+
+
+async def covered(custody: Custody, aws: KeyPairs, instances: Iterable[Instance]) -> list[dict[str, str]]:
+    """Say for each Windows instance with a key pair of one's own whether its password can be opened."""
+    from broker.unsealing.keypairs import KeyPairId  # noqa: PLC0415 - loads cryptography
+    from broker.unsealing.vault import DEFAULT_KEY_PAIR  # noqa: PLC0415 - same
+
+    windows = [i for i in instances if i.platform is Platform.WINDOWS and i.key_pair not in {"", DEFAULT_KEY_PAIR}]
+    at_aws = {
+        KeyPairId(*place, pair.name): pair.fingerprint
+        for place in sorted({(instance.ref.account, instance.ref.region) for instance in windows})
+        for pair in await aws.key_pairs(*place)
+    }
+
+    def state(key_pair: KeyPairId) -> str:
+        held = custody.get(key_pair)
+        if held is None:
+            return MISSING
+        # A key pair that was deleted at AWS still opens what was encrypted to it.
+        return HELD if key_pair not in at_aws or held.matches(at_aws[key_pair]) else OTHER
+
+    pairs = [(i, KeyPairId(i.ref.account, i.ref.region, i.key_pair)) for i in windows]
+    return [{"instance": str(i.ref), "key_pair": pair.name, "state": state(pair)} for i, pair in pairs]
+
+
+async def _recorded(append: Append, event: Event, change: Callable[[], Awaitable[Done]]) -> Done:
+    """Record a change, then make it; when that fails, record that too."""
+    await append(event)
+    try:
+        return await change()
+    except BrokerError as error:
+        await append(replace(event, outcome="failure", error=error.code))
+        raise
+
+
+def _event(name: str, held: HeldKey) -> Event:
+    details = {"os_user": getuser(), "fingerprint": held.fingerprint_at_aws, "key_id": held.key_id}
+    facts = CredentialFacts(key_pair=held.id.name)
+    return Event(event=name, outcome="success", target=str(held.id), credential=facts, details=details)
+
+
+# -- the verbs
+
+
+async def _add(arguments: Namespace) -> int:
+    from broker.lightsail.gateway import Gateway  # noqa: PLC0415 - loads the SDK
+    from broker.wiring import accounts, audit_log  # noqa: PLC0415 - loads everything
+
+    settings = settings_of(arguments)
+    key_pair = _key_pair(arguments, settings)
+    private_key = _read(arguments.private_key)
+    async with _custody(settings) as custody, Gateway(accounts(settings)) as gateway, audit_log(settings) as log:
+        held = await keep(custody, gateway, log.append, key_pair, private_key)
+    talk(f"in custody: the key of {held.id}, RSA {held.bits} bits, {held.fingerprint_at_aws}")
+    return Exit.OK
+
+
+async def _list(arguments: Namespace) -> int:
+    async with _custody(settings_of(arguments)) as custody:
+        show(map(_item, custody.list()), arguments.format, _COLUMNS, _cells, "no keys are in custody")
+    return Exit.OK
+
+
+async def _remove(arguments: Namespace) -> int:
+    from broker.wiring import audit_log  # noqa: PLC0415 - loads everything
+
+    settings = settings_of(arguments)
+    key_pair = _key_pair(arguments, settings)
+    async with _custody(settings) as custody, audit_log(settings) as log:
+        await forget(custody, log.append, key_pair)
+    talk(f"no longer in custody: the key of {key_pair}")
+    return Exit.OK
+
+
+async def _rewrap(arguments: Namespace) -> int:
+    from broker.wiring import audit_log, master_key  # noqa: PLC0415 - loads everything
+
+    settings = settings_of(arguments)
+    keys = settings.keys.model_copy(update={"master_key": arguments.new_master_key})
+    changed = settings.model_copy(update={"keys": keys})
+    async with master_key(settings) as old, master_key(changed) as new, audit_log(settings) as log:
+        count = await seal_anew(settings.keys.directory, old, new, log.append)
+    talk(f"keys under the new master key: {count}; now set keys.master_key and start the service anew")
+    return Exit.OK
+
+
+async def _coverage(arguments: Namespace) -> int:
+    from broker.lightsail.gateway import Gateway  # noqa: PLC0415 - loads the SDK
+    from broker.lightsail.inventory import Inventory  # noqa: PLC0415 - same
+    from broker.wiring import accounts  # noqa: PLC0415 - loads everything
+
+    settings = settings_of(arguments)
+    async with _custody(settings) as custody, Gateway(accounts(settings)) as gateway:
+        inventory = Inventory(gateway)
+        try:
+            rows = await covered(custody, gateway, await inventory.instances())
+            blind = inventory.health().detail
+        finally:
+            await inventory.close()
+    show(rows, arguments.format, _COVERAGE_COLUMNS, lambda row: tuple(row.values()), "no Windows instance needs a key")
+    if blind:
+        talk(f"not everything could be looked at: {blind}")
+    return Exit.PROBLEMS if blind or any(row["state"] != HELD for row in rows) else Exit.OK
+
+
+@asynccontextmanager
+async def _custody(settings: Settings) -> AsyncIterator[Custody]:
+    from broker.unsealing.custody import Custody  # noqa: PLC0415 - loads cryptography
+    from broker.wiring import master_key  # noqa: PLC0415 - loads everything
+
+    async with master_key(settings) as master:
+        yield await Custody.open(settings.keys.directory, master)
+
+
+def _key_pair(arguments: Namespace, settings: Settings) -> KeyPairId:
+    from broker.unsealing.keypairs import KeyPairId  # noqa: PLC0415 - loads cryptography
+
+    places = [(account.name, region) for account in settings.accounts for region in account.regions]
+    if (arguments.account, arguments.region) not in places:
+        known = ", ".join("/".join(place) for place in places)
+        raise InvalidRequest(f"the settings have no {arguments.account}/{arguments.region}, but {known}")
+    return KeyPairId.of(arguments.account, arguments.region, arguments.name)
+
+
+def _read(source: str) -> Secret:
+    """Read at most one character more than a key may have."""
+    from broker.unsealing.keypairs import MAX_PEM_CHARACTERS  # noqa: PLC0415 - loads cryptography
+
+    if source == "-":
+        return Secret(sys.stdin.read(MAX_PEM_CHARACTERS + 1))
+    with Path(source).open(encoding="utf-8", errors="replace") as file:
+        return Secret(file.read(MAX_PEM_CHARACTERS + 1))
+
+
+def _item(held: HeldKey) -> dict[str, object]:
+    return {
+        "account": held.id.account,
+        "region": held.id.region,
+        "key_pair": held.id.name,
+        "bits": held.bits,
+        "fingerprint": held.fingerprint_at_aws,
+        "key_id": held.key_id,
+        "added_at": rfc3339(held.added_at),
+    }
+
+
+def _cells(item: dict[str, object]) -> tuple[object, ...]:
+    return tuple(value for name, value in item.items() if name != "key_id")

@@ -1,0 +1,156 @@
+"""The frame of the command `broker`: finds the command's module, imports that one alone, and runs it.
+
+A command's module has `configure(parser)` and `run(arguments) -> int`, where the int is one of `exits.Exit`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
+from importlib import import_module
+
+from broker import __version__
+from broker.cli.exits import Exit
+from broker.cli.output import bold, talk, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GROUPS = {
+    "Get in": {
+        "get": ("get", "a credential for one instance, for a script"),
+    },
+    "Look": {
+        "ls": ("instances", "the instances that you may reach, and how"),
+        "blueprints": ("blueprints", "what instances are made from"),
+        "bundles": ("bundles", "their sizes, and which can run a blueprint"),
+    },
+    "Run the service": {
+        "demo": ("demo", "see it all work on this machine"),
+        "init": ("init", "create the state: audit log and keys"),
+        "check": ("check", "test everything that serve needs"),
+        "serve": ("serve", "run the service"),
+        "keys": ("keys", "the RSA keys that open Windows passwords"),
+        "emulator": ("emulator", "an embedded Lightsail to try things on"),
+    },
+    "Prove": {
+        "policy": ("policy", "check, test and explain the policies"),
+        "audit": ("audit", "verify, search and export the audit log"),
+    },
+}
+"""Every command: its group, its name, its module in `broker.cli` and what it is for."""
+
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+WIDTH = 90
+"""Of help texts. Given, because argparse would import shutil on every call to measure the terminal."""
+
+ENVIRONMENT = """\
+  BROKER_URL          where the service is: https://…
+  BROKER_TOKEN_FILE   a file with your access token; or the token itself in BROKER_TOKEN
+  BROKER_CA_FILE      the authority of its certificate, when that is a private one
+  BROKER_CONFIG       the settings of the service, for the commands that run it
+  BROKER_DEBUG        show the traceback of an error
+"""
+
+EXIT_CODES = """\
+  0 ok                 3 denied            6 needs a stronger login, reason, ticket, approval
+  1 problems found     4 not ready yet     7 service, AWS or audit log unavailable
+  2 wrong usage        5 wrong identity
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; answer its exit code."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIO in name, a file in fact
+    words = list(sys.argv[1:] if argv is None else argv)
+    code = _guarded(words)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon_output()
+        return code or _explained(error, words)
+    return code
+
+
+def _guarded(words: list[str]) -> int:
+    """Dispatch; whatever happens becomes an exit code."""
+    try:
+        return int(_dispatch(words))
+    except SystemExit as end:  # argparse's own, after --help or wrong usage
+        return end.code if isinstance(end.code, int) else Exit.USAGE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the outermost frame: a person gets a sentence, never a traceback
+        return _explained(error, words)
+
+
+def _explained(error: Exception, words: list[str]) -> int:
+    if isinstance(error, BrokenPipeError):
+        return Exit.OK  # whoever read our output has seen enough: `broker ls | head`
+    from broker.cli.failures import explain  # noqa: PLC0415  # its price is paid on failure only
+
+    return explain(error, words[0] if words else "")
+
+
+def _dispatch(words: list[str]) -> int:
+    match words:
+        case ["-h" | "--help"] | ["help"]:
+            write(overview())
+        case ["--version" | "-V"]:
+            write(f"broker {__version__}")
+        case ["help", *rest]:
+            return _dispatch([*rest, "--help"])
+        case [name, *rest] if name in COMMANDS:
+            return _run(name, rest)
+        case [name, *_]:
+            talk(_unknown(name))
+            return Exit.USAGE
+        case _:
+            sys.stderr.write(overview() + "\n")
+            return Exit.USAGE
+    return Exit.OK
+
+
+def _run(name: str, words: list[str]) -> int:
+    module, summary = COMMANDS[name]
+    command = import_module(f"broker.cli.{module}")
+    parser = ArgumentParser(
+        prog=f"broker {name}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=partial(RawDescriptionHelpFormatter, width=WIDTH),
+        allow_abbrev=False,
+    )
+    command.configure(parser)
+    code: int = command.run(parser.parse_args(words))
+    return code
+
+
+def overview() -> str:
+    """Write what `broker --help` shows."""
+    lines = ["Short-lived SSH and RDP credentials for Amazon Lightsail.", ""]
+    lines += ["  broker COMMAND [OPTIONS]", "  broker help COMMAND", ""]
+    for group, commands in GROUPS.items():
+        lines += [bold(group, sys.stdout), *(f"  {name:<12}{summary}" for name, (_, summary) in commands.items()), ""]
+    lines += [bold("Environment", sys.stdout), ENVIRONMENT, bold("Exit codes", sys.stdout), EXIT_CODES.rstrip()]
+    return "\n".join(lines)
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only for who mistypes
+
+    close = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `broker {close[0]}`?" if close else "`broker --help` lists them all"
+    return f"there is no command {name!r}; {hint}"
+
+
+def _abandon_output() -> None:
+    """Let what could not be written go, so that the interpreter does not try again, and complain, when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""`broker serve`: run the service until SIGTERM or SIGINT; SIGHUP takes in the policies anew."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from broker.cli.configuration import add_config, settings_of
+from broker.cli.exits import Exit
+from broker.cli.output import talk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.settings import Settings
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    add_config(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Serve."""
+    from broker.observability import configure_logging  # noqa: PLC0415 - loads structlog
+
+    settings = settings_of(arguments)
+    configure_logging()
+    asyncio.run(serve(settings))
+    return Exit.OK
+
+
+async def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop."""
+    from broker import wiring  # noqa: PLC0415 - loads the whole service
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with wiring.service(settings) as service:
+        reloading: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = asyncio.ensure_future(service.reload_policies())
+            reloading.add(task)
+            task.add_done_callback(reloading.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        talk(f"serving on {service.url}")
+        await stop.wait()

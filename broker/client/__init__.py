@@ -1,0 +1,104 @@
+"""The visitor's side: asks the service for credentials and listings. Standard library only, and quick to import.
+
+with Broker.from_environment(os.environ) as broker:
+    credential = broker.credential("web-1", reason="deploy")
+"""
+
+from __future__ import annotations
+
+import os
+
+from broker.client.access import Access
+from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Unreachable, Untrusted
+from broker.client.http import Connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any, Self
+
+    from broker.client.documents import BlueprintDocument, BundleDocument, CredentialDocument, InstanceDocument
+
+__all__ = ["Access", "Broker", "BrokerProblem", "ClientError", "Misconfigured", "Unreachable", "Untrusted"]
+
+
+def new_idempotency_key() -> str:
+    """Make a key under which one request may be repeated without being granted twice."""
+    return os.urandom(16).hex()
+
+
+class Broker:
+    """The service, as a caller sees it. Every method raises a ClientError."""
+
+    def __init__(self, access: Access) -> None:
+        self._connection = Connection(access)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Make one from `BROKER_URL`, `BROKER_TOKEN`, … (see `Access.from_environment`)."""
+        return cls(Access.from_environment(environment))
+
+    def credential(
+        self,
+        instance: str,
+        *,
+        protocol: str | None = None,
+        reason: str = "",
+        ticket: str = "",
+        break_glass: bool = False,
+        idempotency_key: str = "",
+    ) -> CredentialDocument:
+        """Ask for a credential (`POST /v1/credentials`).
+
+        Args:
+            instance: a bare name, or `account/region/name`.
+            protocol: `ssh` or `rdp`; None for the one of the platform.
+            reason: why, for the policies and the audit log.
+            ticket: which one, for the policies and the audit log.
+            break_glass: use the emergency rules; somebody will review it.
+            idempotency_key: repeat an earlier request under its key; a new one is made when empty.
+        """
+        optional = {"protocol": protocol, "reason": reason, "ticket": ticket, "break_glass": break_glass}
+        body = {"instance": instance} | {name: value for name, value in optional.items() if value}
+        answer = self._connection.post("/v1/credentials", body, idempotency_key or new_idempotency_key())
+        if not isinstance(answer.get("ssh", answer.get("rdp")), dict):
+            raise Unreachable("The service answered without a credential; is BROKER_URL right?")
+        document: CredentialDocument = answer  # type: ignore[assignment]  # its outline was just checked
+        return document
+
+    def instances(self) -> Iterator[InstanceDocument]:
+        """Answer the instances that the caller may reach (`GET /v1/instances`), page by page."""
+        return self._pages("/v1/instances", {})
+
+    def blueprints(self, *, include_inactive: bool = False) -> Iterator[BlueprintDocument]:
+        """Answer what instances are made from (`GET /v1/blueprints`)."""
+        return self._pages("/v1/blueprints", _inactive(wanted=include_inactive))
+
+    def bundles(self, *, blueprint: str = "", include_inactive: bool = False) -> Iterator[BundleDocument]:
+        """Answer the sizes (`GET /v1/bundles`); with a blueprint, only those that can run it."""
+        query = {"blueprint": blueprint} if blueprint else {}
+        return self._pages("/v1/bundles", query | _inactive(wanted=include_inactive))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        cursor: object = ""
+        while cursor is not None:
+            page = self._connection.get(path, {**query, "cursor": str(cursor)} if cursor else query)
+            items, following = page.get("items"), page.get("next_cursor")
+            if not isinstance(items, list) or following == cursor:
+                raise Unreachable("The service answered a listing that cannot be read; is BROKER_URL right?")
+            yield from items
+            cursor = following
+
+
+def _inactive(*, wanted: bool) -> dict[str, str]:
+    return {"include_inactive": "true"} if wanted else {}

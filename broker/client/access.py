@@ -1,0 +1,98 @@
+"""Where the service is and how to be let in: `BROKER_URL`, the token, and whom to trust."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from broker.client.errors import Misconfigured
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
+_TOKEN_LIMIT = 64 * 1024
+
+
+class Access:
+    """All that a connection needs to know.
+
+    `token` is called for every request, so a token that is renewed in its file is used at once.
+    Without `ca_file` the system's authorities are trusted; with it, only those in the file.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str],
+        *,
+        ca_file: str | None = None,
+        client_cert: str | None = None,
+        client_key: str | None = None,
+    ) -> None:
+        self.secure, self.host, self.port, self.prefix = _parse(url)
+        self.token = token
+        self.ca_file = ca_file
+        self.client_cert = client_cert
+        self.client_key = client_key
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Access:
+        """Read `BROKER_URL`, `BROKER_TOKEN` (else `BROKER_TOKEN_FILE`), `BROKER_CA_FILE`, `BROKER_CLIENT_CERT`/`_KEY`.
+
+        Raises:
+            Misconfigured: with the variable's name; never with a token.
+        """
+        url = environment.get("BROKER_URL")
+        if not url:
+            raise Misconfigured("BROKER_URL is not set: the address of the service, such as https://broker.example.com")
+        return cls(
+            url,
+            _token_source(environment),
+            ca_file=environment.get("BROKER_CA_FILE") or None,
+            client_cert=environment.get("BROKER_CLIENT_CERT") or None,
+            client_key=environment.get("BROKER_CLIENT_KEY") or None,
+        )
+
+
+def _parse(url: str) -> tuple[bool, str, int, str]:
+    """Take a URL apart into TLS or not, host, port and path prefix; plain HTTP is for loopback alone."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    if parts.scheme not in {"https", "http"} or not host or parts.query or parts.fragment or "@" in parts.netloc:
+        raise Misconfigured("BROKER_URL is not an address such as https://broker.example.com or https://host:8443")
+    secure = parts.scheme == "https"
+    if not secure and not _LOOPBACK.fullmatch(host):
+        raise Misconfigured("BROKER_URL has to begin with https:// (plain http only works on this very machine)")
+    return secure, host, port or (443 if secure else 80), parts.path.rstrip("/")
+
+
+def _token_source(environment: Mapping[str, str]) -> Callable[[], str]:
+    if token := environment.get("BROKER_TOKEN"):
+        return lambda: _checked(token, "BROKER_TOKEN")
+    if path := environment.get("BROKER_TOKEN_FILE"):
+        return lambda: _checked(_read(path), "BROKER_TOKEN_FILE")
+    raise Misconfigured("There is no access token: set BROKER_TOKEN_FILE to a file that holds one, or BROKER_TOKEN")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123  # pathlib alone costs a call five milliseconds
+            return file.read(_TOKEN_LIMIT)
+    except OSError as error:
+        raise Misconfigured(f"BROKER_TOKEN_FILE cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        return ""
+
+
+def _checked(text: str, variable: str) -> str:
+    """Answer the token; refuse what cannot be one, without repeating it, before it reaches a header."""
+    token = text.strip()
+    if not _BEARER.fullmatch(token):
+        raise Misconfigured(f"{variable} does not hold an access token")
+    return token

@@ -1,0 +1,127 @@
+"""The shapes that the service answers, for type checkers only: nothing imports this module at run time."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class Problem(TypedDict, total=False):
+    """A refusal (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    next: str
+    upstream_code: str
+    choices: list[str]
+
+
+class LeaseDocument(TypedDict):
+    """For how long access was granted; RFC 3339 times."""
+
+    id: str
+    issued_at: str
+    expires_at: str
+
+
+class Place(TypedDict):
+    """Where an instance is."""
+
+    account: str
+    region: str
+    name: str
+    platform: str
+
+
+class SshDocument(TypedDict):
+    """What opens a Linux or Unix instance."""
+
+    private_key: str
+    certificate: str
+    known_hosts: list[str]
+    expires_at: str
+
+
+class RdpDocument(TypedDict):
+    """What opens a Windows instance; `file` is a `.rdp` file without the password."""
+
+    password: str
+    certificate_sha256: list[str]
+    file: str
+    expires_at: None
+
+
+class DecisionDocument(TypedDict):
+    """Which policies decided."""
+
+    policies: list[str]
+
+
+class ReceiptDocument(TypedDict):
+    """Where the audit log holds the event."""
+
+    index: int
+    leaf_hash: str
+
+
+class CredentialDocument(TypedDict):
+    """The answer of `POST /v1/credentials`; one of `ssh` and `rdp` is present."""
+
+    lease: LeaseDocument
+    instance: Place
+    protocol: Literal["ssh", "rdp"]
+    host: str
+    ipv6_addresses: list[str]
+    port: int
+    username: str
+    ssh: NotRequired[SshDocument]
+    rdp: NotRequired[RdpDocument]
+    revocable: bool
+    warnings: list[str]
+    decision: DecisionDocument
+    audit: ReceiptDocument
+
+
+class InstanceDocument(TypedDict):
+    """One item of `GET /v1/instances`."""
+
+    name: str
+    account: str
+    region: str
+    platform: str
+    blueprint: str
+    bundle: str
+    state: str
+    tags: dict[str, str]
+    protocols: list[str]
+    warnings: NotRequired[list[str]]
+
+
+class BlueprintDocument(TypedDict):
+    """One item of `GET /v1/blueprints`; the names are AWS's."""
+
+    blueprintId: str
+    name: str
+    type: str
+    platform: str
+    version: str
+    minPower: int
+    isActive: bool
+
+
+class BundleDocument(TypedDict):
+    """One item of `GET /v1/bundles`; the names are AWS's. Price in US$ a month, sizes in GB."""
+
+    bundleId: str
+    name: str
+    price: float
+    cpuCount: int
+    ramSizeInGb: float
+    diskSizeInGb: int
+    transferPerMonthInGb: int
+    power: int
+    supportedPlatforms: list[str]
+    isActive: bool

@@ -1,0 +1,49 @@
+"""What can go wrong on the visitor's side, each with one sentence for the person at the terminal.
+
+ClientError
+├── Misconfigured   the environment or an argument is wrong; nothing was sent
+├── Untrusted       the service's certificate does not hold; nothing was sent
+├── Unreachable     no answer, or an answer that no broker gives
+└── BrokerProblem   the service's own refusal (RFC 9457)
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in typing, whose import alone would cost a command ten milliseconds
+if TYPE_CHECKING:
+    from broker.client.documents import Problem
+
+
+class ClientError(Exception):
+    """Base of all; its text is a sentence without any secret."""
+
+
+class Misconfigured(ClientError):
+    """The environment or an argument is wrong; nothing was sent."""
+
+
+class Untrusted(ClientError):
+    """The service's certificate does not hold: it may be somebody else; nothing was sent."""
+
+
+class Unreachable(ClientError):
+    """No answer came, or one that no broker gives."""
+
+
+class BrokerProblem(ClientError):
+    """The service refused, in its own words.
+
+    `code` is the stable one of the contract, or "" when something in between answered (a proxy).
+    `next` says what to do now, `retry_after` is in seconds and None where waiting does not help.
+    """
+
+    def __init__(self, status: int, problem: Problem, retry_after: int | None = None) -> None:
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        self.detail = str(problem.get("detail") or problem.get("title") or f"The service answered {status}.")
+        self.next = str(problem.get("next", ""))
+        self.request_id = str(problem.get("request_id", ""))
+        self.upstream_code = str(problem.get("upstream_code", ""))
+        self.choices = [str(choice) for choice in problem.get("choices", [])]
+        self.retry_after = retry_after
+        super().__init__(self.detail)

@@ -1,0 +1,187 @@
+"""A small HTTPS client: one kept-alive connection, bounded answers, no redirects, verification always on.
+
+The standard library only: a command's start is most of its time, and any HTTP library would double it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from urllib.parse import urlencode
+
+from broker import __version__
+from broker.client.errors import BrokerProblem, Misconfigured, Unreachable, Untrusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from broker.client.access import Access
+    from broker.client.documents import Problem
+
+ANSWER_LIMIT = 8 * 1024 * 1024
+"""Bytes of the longest answer that is read."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte; the service itself gives up on AWS after ten."""
+
+_REDIRECTS = range(300, 400)
+_ERRORS = range(400, 600)
+
+
+class Connection:
+    """Asks the service, one request at a time."""
+
+    def __init__(self, access: Access, timeout: float = TIMEOUT) -> None:
+        self._access = access
+        self._timeout = timeout
+        self._where = f"{access.host}:{access.port}"
+        self._http = self._open()
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, object]:
+        """Answer the JSON object at a path; raises a ClientError."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        return self._understood(self._exchange("GET", target, None, {}))
+
+    def post(self, path: str, body: Mapping[str, object], idempotency_key: str) -> dict[str, object]:
+        """Send a JSON object, safe to repeat under its key; answer the one that comes back; raises a ClientError."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+        return self._understood(self._exchange("POST", path, json.dumps(body).encode(), headers))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
+    def _open(self) -> http.client.HTTPConnection:
+        access = self._access
+        if access.secure:
+            return http.client.HTTPSConnection(
+                access.host, access.port, timeout=self._timeout, context=tls_context(access)
+            )
+        return http.client.HTTPConnection(access.host, access.port, timeout=self._timeout)
+
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> _Answer:
+        """Send once; once more when a kept-alive connection turns out to be closed (GET, or under a key)."""
+        headers |= {
+            "Authorization": f"Bearer {self._access.token()}",
+            "Accept": "application/json",
+            "User-Agent": f"broker/{__version__}",
+        }
+        reused = self._http.sock is not None
+        try:
+            return self._send(method, target, body, headers)
+        except Unreachable as error:
+            if not reused or not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, TimeoutError):
+                raise
+            return self._send(method, target, body, headers)
+
+    def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
+        try:
+            self._http.request(method, self._access.prefix + target, body, dict(headers))
+            response = self._http.getresponse()
+            content = response.read(ANSWER_LIMIT + 1)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise Untrusted(_distrust(self._where, error.verify_message)) from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"{self._where} {_reason(error)}") from error
+        if not response.isclosed():
+            self.close()  # cut short or too long: what follows on this connection is not the next answer
+        if len(content) > ANSWER_LIMIT:
+            raise Unreachable(f"{self._where} answered more than {ANSWER_LIMIT} bytes")
+        return _Answer(response.status, response.getheader("Retry-After", ""), content)
+
+    def _understood(self, answer: _Answer) -> dict[str, object]:
+        if answer.status in _REDIRECTS:
+            raise Unreachable(f"{self._where} answered with a redirect, which is not followed; is BROKER_URL right?")
+        document = answer.document()
+        if answer.status in _ERRORS:
+            raise BrokerProblem(answer.status, _as_problem(document), answer.retry_after())
+        if document is None:
+            raise Unreachable(f"{self._where} answered something that is not a JSON object; is BROKER_URL right?")
+        return document
+
+
+class _Answer:
+    """Status, Retry-After and body of one response."""
+
+    def __init__(self, status: int, retry_after: str, content: bytes) -> None:
+        self.status = status
+        self._retry_after = retry_after
+        self._content = content
+
+    def document(self) -> dict[str, object] | None:
+        try:
+            document = json.loads(self._content)
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def retry_after(self) -> int | None:
+        """Answer the seconds of the header (RFC 9110, section 10.2.3; the broker sends no dates)."""
+        text = self._retry_after.strip()
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < len("1000000") else None
+
+
+def tls_context(access: Access) -> ssl.SSLContext:
+    """Make the rules of TLS: 1.2 or later, the name and the chain of the service verified.
+
+    Raises:
+        Misconfigured: a file of certificates or keys that cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=access.ca_file)
+    except OSError as error:
+        raise Misconfigured(f"BROKER_CA_FILE cannot be used: {error.strerror or 'not a PEM file'}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.client_cert:
+        try:
+            context.load_cert_chain(access.client_cert, access.client_key)
+        except OSError as error:
+            variables = "BROKER_CLIENT_CERT and BROKER_CLIENT_KEY"
+            raise Misconfigured(f"{variables} cannot be used: {error.strerror or 'not a matching pair'}") from error
+    return context
+
+
+def _as_problem(document: dict[str, object] | None) -> Problem:
+    """Keep the members of a problem that have the right type; whatever stands in between may answer anything."""
+    problem: Problem = {}
+    for name in ("title", "detail", "code", "request_id", "next", "upstream_code"):
+        value = (document or {}).get(name)
+        if isinstance(value, str):
+            problem[name] = value
+    choices = (document or {}).get("choices")
+    if isinstance(choices, list):
+        problem["choices"] = [choice for choice in choices if isinstance(choice, str)]
+    return problem
+
+
+def _distrust(where: str, why: str) -> str:
+    return (
+        f"the certificate of {where} does not hold ({why}), so nothing was sent; "
+        "when its authority is a private one, name it in BROKER_CA_FILE"
+    )
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (socket.gaierror, "cannot be found: no such host name"),
+    (TimeoutError, "did not answer in time"),
+    (ConnectionRefusedError, "refused the connection: nothing listens there"),
+    (ConnectionError, "closed the connection without an answer"),
+    (ssl.SSLEOFError, "closed the connection without an answer"),
+    (ssl.SSLError, "does not agree on TLS"),
+    (OSError, "cannot be reached"),
+)
+"""The first that fits, from the special to the general."""
+
+
+def _reason(error: Exception) -> str:
+    sentence = next(
+        (text for kind, text in _REASONS if isinstance(error, kind)), "does not speak HTTP as a broker does"
+    )
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"{sentence} ({error.reason.lower().replace('_', ' ')})"
+    return sentence

@@ -1,0 +1,83 @@
+"""What a running service does beside answering requests, and what it writes down about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from broker.authorization.policies import Policies
+from broker.authorization.snapshot import PolicySnapshot
+from broker.errors import AuditUnavailable
+from broker.model import Event, Receipt
+
+_log = structlog.get_logger("broker.service")
+
+
+class Log(Protocol):
+    """The audit log, as far as it is written here."""
+
+    async def append(self, event: Event) -> Receipt:
+        """Write one event."""
+        ...
+
+
+class FailureCounter(Protocol):
+    """Counts refused tokens."""
+
+    def drain_failures(self) -> Mapping[str, int]:
+        """Answer the counts by cause since the last call."""
+        ...
+
+
+async def record_policies(log: Log, snapshot: PolicySnapshot) -> None:
+    """Write down which policies are in force from now on."""
+    _log.info("policies loaded", policies=len(snapshot.rules), digest=snapshot.digest)
+    await log.append(
+        Event(
+            event="policies.loaded",
+            outcome="success",
+            details={"digest": snapshot.digest, "policies": len(snapshot.rules), "files": tuple(snapshot.files)},
+        )
+    )
+
+
+async def watch_policies(policies: Policies, log: Log) -> None:
+    """Take in changed policies within a second or two, until cancelled. A broken set keeps the old one in force."""
+
+    async def loaded(snapshot: PolicySnapshot) -> None:
+        await record_policies(log, snapshot)
+
+    while True:
+        try:
+            await policies.watch(loaded)
+        except AuditUnavailable:
+            _log.error("policies loaded, but the audit log cannot be written")
+
+
+async def reload_policies(policies: Policies, log: Log) -> None:
+    """Take in the policies now, changed or not (SIGHUP)."""
+    snapshot = await policies.reload()
+    if snapshot:
+        await record_policies(log, snapshot)
+    elif not (health := policies.health()).ready:
+        _log.error("the policies are broken, the old ones stay in force", detail=health.detail)
+
+
+async def record_failures(counter: FailureCounter, log: Log, every: float = 60.0) -> None:
+    """Write down once a minute how many tokens were refused, by cause: strangers cannot grow the log at will."""
+    while True:
+        await asyncio.sleep(every)
+        if counts := counter.drain_failures():
+            with suppress(AuditUnavailable):
+                await log.append(Event(event="authentication.failures", outcome="failure", details={"counts": counts}))
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is gone."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,54 @@
+"""The causes for which a token is refused: for the log and its counters, never for the one who sent it (pure)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from broker.errors import InvalidToken
+
+
+class Fault(StrEnum):
+    """Why a token was refused. A closed list of stable words, so that strangers cannot invent counters."""
+
+    MISSING = "missing"
+    """No Authorization header at all."""
+    BAD_AUTHORIZATION = "bad_authorization"
+    """Several Authorization headers, another scheme, or not one space before one token."""
+    MALFORMED = "malformed"
+    """Not a compact JWS of strict JSON objects."""
+    BAD_HEADER = "bad_header"
+    """A header member that is missing, of the wrong type, or not allowed."""
+    BAD_DATE = "bad_date"
+    """A NumericDate that is no integer within reason."""
+    UNKNOWN_ISSUER = "unknown_issuer"
+    ALGORITHM_NOT_ALLOWED = "algorithm_not_allowed"
+    """Not on the issuer's list, or not what the key is for."""
+    WRONG_TYPE = "wrong_type"
+    """A token of another kind: its `typ`, or claims that only other kinds carry."""
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    """The issuer's keys were never fetched, or are too old to be believed."""
+    KEY_ID_MISSING = "key_id_missing"
+    """The issuer has several keys and the token names none."""
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    WRONG_AUDIENCE = "wrong_audience"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    TOO_OLD = "too_old"
+    """Issued longer ago than the issuer's `max_token_age`."""
+    BAD_LIFETIME = "bad_lifetime"
+    """Its dates contradict each other, or it lives longer than any access token should."""
+    CLAIM_MISSING = "claim_missing"
+    BAD_SUBJECT = "bad_subject"
+    BAD_GROUPS = "bad_groups"
+    REQUIRED_CLAIM = "required_claim"
+    """A claim that the settings `require` is missing or different."""
+    BINDING_UNPROVED = "binding_unproved"
+    """The token is bound to a key (`cnf`), and nothing proves that the sender holds it."""
+    BINDING_REQUIRED = "binding_required"
+    """The issuer's tokens must be bound, and this one is not."""
+
+
+def refused(fault: Fault) -> InvalidToken:
+    """Make the one error of this room; it carries the cause and nothing of the token."""
+    return InvalidToken(fault.value)

@@ -1,0 +1,198 @@
+"""The way to Amazon Lightsail: one long-lived client per account and region, and only BrokerErrors out of it.
+
+Whoever is let in here must have been decided upon: `access_details` mints. AWS's answer names the instance but not
+its ARN, so an instance that was replaced under the same name since it was listed is not told apart here; the
+inventory bounds how old a listing can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from broker.errors import UpstreamError
+from broker.lightsail import listings, responses
+from broker.lightsail.breaker import Breaker
+from broker.lightsail.faults import translate
+from broker.lightsail.members import Members
+from broker.lightsail.quiet import silence_sdk_logging
+from broker.lightsail.session import Account, AccountSession, Identity, Tuning, signed
+from broker.model import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+
+    from types_aiobotocore_lightsail import LightsailClient
+
+    from broker.lightsail.credentials import RenewableCredentials
+    from broker.lightsail.listings import InstanceRecord, KeyPair
+    from broker.model import AccessDetails, Blueprint, Bundle, Clock, Instance, Protocol
+
+MAX_PAGES = 200
+_MAX_ITEMS = 5_000
+
+_log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one region is called by."""
+
+    client: LightsailClient
+    credentials: RenewableCredentials
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """What is listed, where, by which operation, and the member that holds it."""
+
+    account: str
+    region: str
+    operation: str
+    member: str
+
+
+class Gateway:
+    """Asks AWS. Use it as an asynchronous context, or call `start` and `close`.
+
+    Args:
+        accounts: Where instances live.
+        tuning: Deadline, timeouts and sizes.
+        clock: Tells when credentials of ours end.
+    """
+
+    def __init__(self, accounts: Sequence[Account], tuning: Tuning | None = None, clock: Clock = utc_now) -> None:
+        self._tuning = tuning or Tuning()
+        self._sessions = {account.name: AccountSession(account, self._tuning, clock) for account in accounts}
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self.places = tuple((account.name, region) for account in accounts for region in account.regions)
+        """Every account and region that is configured, in the order of the settings."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Create the clients; does not call AWS yet, so it succeeds while AWS is out of reach."""
+        silence_sdk_logging()
+        for name, session in self._sessions.items():
+            for region, client in (await session.start()).items():
+                breaker = Breaker(self._tuning.max_connections)
+                self._lines[name, region] = _Line(client, session.credentials, breaker)
+        silence_sdk_logging()  # the clients' modules were loaded meanwhile, and so were their loggers
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._lines.clear()
+        for session in self._sessions.values():
+            await session.close()
+
+    async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
+        """Mint the credential of an instance (GetInstanceAccessDetails). Its answer is never kept.
+
+        Raises:
+            InstanceNotRunning: It is pending, stopping or stopped.
+            PasswordNotReady: Windows has not made its password yet.
+            Denied: AWS knows no such instance any more.
+            UpstreamError: AWS refused, or its answer is not to be trusted.
+            UpstreamUnavailable: Throttled, broken, out of reach, or too slow.
+        """
+        ref = instance.ref
+        answer = await self._call(
+            ref.account,
+            ref.region,
+            "GetInstanceAccessDetails",
+            lambda client: client.get_instance_access_details(instanceName=ref.name, protocol=protocol.value),
+        )
+        return responses.access_details(answer, ref, protocol)
+
+    async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
+        """Answer all instances of a region (GetInstances). One that cannot be read is left out, and logged."""
+        place = _List(account, region, "GetInstances", "instances")
+        read = partial(listings.instance, account=account, region=region)
+        return await self._list(place, read, lambda client: client.get_paginator("get_instances").paginate())
+
+    async def blueprints(self, account: str, region: str) -> tuple[Blueprint, ...]:
+        """Answer all blueprints of a region, inactive ones too (GetBlueprints): instances outlive their blueprint."""
+        return await self._list(
+            _List(account, region, "GetBlueprints", "blueprints"),
+            listings.blueprint,
+            lambda client: client.get_paginator("get_blueprints").paginate(includeInactive=True),
+        )
+
+    async def bundles(self, account: str, region: str) -> tuple[Bundle, ...]:
+        """Answer all bundles of a region, inactive ones too (GetBundles)."""
+        return await self._list(
+            _List(account, region, "GetBundles", "bundles"),
+            listings.bundle,
+            lambda client: client.get_paginator("get_bundles").paginate(includeInactive=True),
+        )
+
+    async def key_pairs(self, account: str, region: str) -> tuple[KeyPair, ...]:
+        """Answer all key pairs of a region, the default one too (GetKeyPairs)."""
+        return await self._list(
+            _List(account, region, "GetKeyPairs", "keyPairs"),
+            listings.key_pair,
+            lambda client: client.get_paginator("get_key_pairs").paginate(includeDefaultKeyPair=True),
+        )
+
+    async def caller_identity(self, account: str) -> Identity:
+        """Answer whom AWS takes us for (STS GetCallerIdentity)."""
+        session = self._sessions.get(account)
+        if session is None:
+            raise UpstreamError("this account is not configured")
+        return await self._bounded("GetCallerIdentity", session.identity)
+
+    async def _list(
+        self,
+        what: _List,
+        read: Callable[[object], Record],
+        pages: Callable[[LightsailClient], AsyncIterable[object]],
+    ) -> tuple[Record, ...]:
+        def fetch(client: LightsailClient) -> Awaitable[list[object]]:
+            return _all_items(pages(client), what.member)
+
+        items = await self._call(what.account, what.region, what.operation, fetch)
+        records, faults = listings.readable(items, read)
+        for fault in faults:
+            _log.warning("%s in %s/%s: a record was left out: %s", what.operation, what.account, what.region, fault)
+        return records
+
+    async def _call(
+        self, account: str, region: str, operation: str, call: Callable[[LightsailClient], Awaitable[Answer]]
+    ) -> Answer:
+        line = self._lines.get((account, region))
+        if line is None:
+            raise UpstreamError("this account and region are not configured, or the gateway is closed")
+        with line.breaker.call():
+            return await self._bounded(operation, partial(signed, line.credentials, partial(call, line.client)))
+
+    async def _bounded(self, operation: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Bound the call in time and translate its failure, which itself goes no further: it may hold a body."""
+        try:
+            async with asyncio.timeout(self._tuning.deadline):
+                return await call()
+        except Exception as failure:  # noqa: BLE001 - whatever the SDK raises, only BrokerErrors leave
+            error = translate(failure, operation)
+        raise error
+
+
+async def _all_items(pages: AsyncIterable[object], member: str) -> list[object]:
+    """Collect the items of all pages. The SDK's paginator ends on an empty token and fails on a repeated one."""
+    items: list[object] = []
+    number = 0
+    async for page in pages:
+        number += 1
+        items.extend(Members(page, "answer").items(member, limit=_MAX_ITEMS))
+        if number >= MAX_PAGES or len(items) > _MAX_ITEMS:
+            raise UpstreamError(f"{member}: the list does not end")
+    return items

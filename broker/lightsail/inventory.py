@@ -1,0 +1,260 @@
+"""What is where: instances and catalogue of all configured regions, cached, refreshed behind the scenes.
+
+Each account and region stands alone: one that fails keeps serving what it last said, for a bounded time, and never
+holds up another. Access details do not pass through here and are never cached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from broker.lightsail.cached import Cached
+from broker.lightsail.catalogue import Catalogue
+from broker.lightsail.listings import InstanceRecord
+from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef, is_resource_name, utc_now
+
+_log = logging.getLogger(__name__)
+
+COMPONENT = "lightsail"
+
+
+class Source(Protocol):
+    """What the inventory asks; the gateway, in the service."""
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Every account and region that is configured."""
+        ...
+
+    async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
+        """Answer all instances of a region."""
+        ...
+
+    async def blueprints(self, account: str, region: str) -> tuple[Blueprint, ...]:
+        """Answer all blueprints of a region, inactive ones too."""
+        ...
+
+    async def bundles(self, account: str, region: str) -> tuple[Bundle, ...]:
+        """Answer all bundles of a region, inactive ones too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old what is served may be. Policies decide by tags and state: `stale` bounds how old their facts are."""
+
+    instances: timedelta = timedelta(seconds=60)
+    stale: timedelta = timedelta(minutes=10)
+    catalogue: timedelta = timedelta(hours=1)
+    catalogue_stale: timedelta = timedelta(days=1)
+    refresh_every: timedelta = timedelta(seconds=45)
+    """Below `instances`, so that requests find fresh data; it also keeps a connection to each region warm."""
+    after_miss: timedelta = timedelta(seconds=10)
+    """A name that is not there makes a region list anew, but not more often than this."""
+    after_unknown_blueprint: timedelta = timedelta(minutes=5)
+
+
+Listing = dict[str, InstanceRecord]
+
+
+class _Region:
+    """What is known of one account and region."""
+
+    def __init__(self, source: Source, place: tuple[str, str], clock: Clock, freshness: Freshness) -> None:
+        self._source = source
+        self._place = place
+        self.listing: Cached[Listing] = Cached(self._list, clock, fresh=freshness.instances, stale=freshness.stale)
+        self.catalogue: Cached[Catalogue] = Cached(
+            self._read_catalogue, clock, fresh=freshness.catalogue, stale=freshness.catalogue_stale
+        )
+
+    def __str__(self) -> str:
+        return "/".join(self._place)
+
+    async def _list(self) -> Listing:
+        return {record.ref.name: record for record in await self._source.instances(*self._place)}
+
+    async def _read_catalogue(self) -> Catalogue:
+        blueprints, bundles = await asyncio.gather(
+            self._source.blueprints(*self._place), self._source.bundles(*self._place)
+        )
+        return Catalogue.of(blueprints, bundles)
+
+    async def settle(self) -> None:
+        """Wait until there is something to serve, or it is plain that there is not."""
+        await asyncio.gather(self.listing.get(), self.catalogue.get(), return_exceptions=True)  # `health` tells why
+
+    async def refresh(self) -> None:
+        """List the instances anew, and the catalogue when it is no longer fresh."""
+        self.catalogue.peek()
+        await self.listing.refresh()
+
+    async def close(self) -> None:
+        await self.listing.close()
+        await self.catalogue.close()
+
+
+class Inventory:
+    """Finds instances, blueprints and bundles.
+
+    Args:
+        source: Asked for lists, one region at a time.
+        clock: Tells how old they are.
+        freshness: How old they may be.
+    """
+
+    def __init__(self, source: Source, clock: Clock = utc_now, freshness: Freshness | None = None) -> None:
+        self._freshness = freshness or Freshness()
+        self._regions = {place: _Region(source, place, clock, self._freshness) for place in source.places}
+        self._merged: tuple[tuple[Catalogue | None, ...], Catalogue] = ((), Catalogue())
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read everything once and begin to refresh. AWS being out of reach is no failure here, `health` tells it."""
+        await self._settle(self._regions.values())
+        self._loop = asyncio.create_task(self._keep_fresh())
+
+    async def close(self) -> None:
+        """End all that runs in the background."""
+        if self._loop is not None:
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+        for region in self._regions.values():
+            await region.close()
+
+    async def find(self, target: str) -> tuple[Instance, ...]:
+        """Answer the instances of that name: none, one, or several when a bare name is ambiguous.
+
+        Args:
+            target: A bare name, or `account/region/name`.
+
+        Raises:
+            UpstreamError: Nothing was found, and a region where it may be cannot be listed.
+            UpstreamUnavailable: Likewise.
+        """
+        name, regions = self._where(target)
+        await self._settle(regions)
+        if not _records(regions, name):
+            await self._look_again(regions)
+        records = _records(regions, name)
+        if not records:
+            await _raise_if_blind(regions)
+        return await self._describe(records)
+
+    async def instances(self) -> tuple[Instance, ...]:
+        """Answer all instances of the regions that can be listed; raise when none can."""
+        regions = tuple(self._regions.values())
+        await self._settle(regions)
+        if all(region.listing.peek() is None for region in regions):
+            await _raise_if_blind(regions)
+        return await self._describe([record for region in regions for record in (region.listing.peek() or {}).values()])
+
+    async def blueprints(self, *, include_inactive: bool = False) -> tuple[Blueprint, ...]:
+        """Answer the blueprints of all regions together, each id once."""
+        found = (await self._catalogue()).blueprints.values()
+        return tuple(item for item in found if include_inactive or item.is_active)
+
+    async def bundles(self, blueprint_id: str | None = None, *, include_inactive: bool = False) -> tuple[Bundle, ...]:
+        """Answer the bundles of all regions together; with a blueprint, those that support and can carry it.
+
+        Raises:
+            NotFound: There is no such blueprint.
+        """
+        found = (await self._catalogue()).runnable(blueprint_id)
+        return tuple(item for item in found if include_inactive or item.is_active)
+
+    @property
+    def age(self) -> timedelta | None:
+        """How old the oldest listing is that is served; None when a region has none."""
+        ages = [region.listing.age for region in self._regions.values()]
+        known = [age for age in ages if age is not None]
+        return max(known, default=None) if len(known) == len(ages) else None
+
+    def health(self) -> Health:
+        """Tell which regions fail. The component is ready as long as one region answers: it can serve that one."""
+        failing = {str(region): _failure(region) for region in self._regions.values()}
+        detail = "; ".join(f"{place}: {cause}" for place, cause in failing.items() if cause)
+        return Health(COMPONENT, ready=not all(failing.values()), detail=detail)
+
+    def _where(self, target: str) -> tuple[str, tuple[_Region, ...]]:
+        if ref := InstanceRef.parse(target):
+            region = self._regions.get((ref.account, ref.region))
+            return ref.name, (region,) if region else ()
+        return target, tuple(self._regions.values()) if is_resource_name(target) else ()
+
+    async def _settle(self, regions: Iterable[_Region]) -> None:
+        waiting = [r for r in regions if r.listing.peek() is None or r.catalogue.peek() is None]
+        if waiting:
+            await asyncio.gather(*(region.settle() for region in waiting))
+
+    async def _look_again(self, regions: Iterable[_Region]) -> None:
+        """List anew what was not listed just now, so that a new instance is found and misses cannot hammer AWS."""
+        cool_down = self._freshness.after_miss
+        due = [r for r in regions if r.listing.failure is None and not r.listing.tried_within(cool_down)]
+        await asyncio.gather(*(region.listing.refresh() for region in due))
+
+    async def _describe(self, records: Iterable[InstanceRecord]) -> tuple[Instance, ...]:
+        """Join records and catalogue. An instance whose platform nothing tells is left out: it cannot be decided on."""
+        records = tuple(records)
+        catalogue = await self._catalogue() if records else Catalogue()
+        if any(record.blueprint not in catalogue.blueprints for record in records):
+            catalogue = await self._catalogue_anew()
+        described = [(record, catalogue.describe(record)) for record in records]
+        for record, instance in described:
+            if instance is None:
+                _log.warning("%s is left out: nothing tells the platform of its blueprint", record.ref)
+        return tuple(instance for _, instance in described if instance is not None)
+
+    async def _catalogue(self) -> Catalogue:
+        regions = tuple(self._regions.values())
+        known = tuple(region.catalogue.peek() for region in regions)
+        if not any(known):
+            return await regions[0].catalogue.get()
+        if not _same(known, self._merged[0]):
+            merged = Catalogue()
+            for catalogue in known:
+                merged = merged | catalogue if catalogue else merged
+            self._merged = (known, merged)
+        return self._merged[1]
+
+    async def _catalogue_anew(self) -> Catalogue:
+        cool_down = self._freshness.after_unknown_blueprint
+        due = [region for region in self._regions.values() if not region.catalogue.tried_within(cool_down)]
+        await asyncio.gather(*(region.catalogue.refresh() for region in due))
+        return await self._catalogue()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._freshness.refresh_every.total_seconds())
+            refreshing = (region.refresh() for region in self._regions.values())
+            for outcome in await asyncio.gather(*refreshing, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    _log.error("the refresh of a region failed unexpectedly: %s", type(outcome).__name__)
+
+
+def _records(regions: Iterable[_Region], name: str) -> list[InstanceRecord]:
+    listings = (region.listing.peek() or {} for region in regions)
+    return [listing[name] for listing in listings if name in listing]
+
+
+async def _raise_if_blind(regions: Iterable[_Region]) -> None:
+    """Raise why a region cannot be listed. Saying that there is no such instance would be a guess."""
+    for region in regions:
+        if region.listing.peek() is None:
+            await region.listing.get()
+
+
+def _failure(region: _Region) -> str:
+    failures = (region.listing.failure, region.catalogue.failure)
+    return ", ".join(failure.cause for failure in failures if failure is not None)
+
+
+def _same(some: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

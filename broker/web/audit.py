@@ -1,0 +1,265 @@
+"""Reading the log over HTTP: events, checkpoint, proofs. Who may read which accounts is the policies' decision."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from pydantic import AwareDatetime, ConfigDict, Field
+
+from broker import errors
+from broker.audit.review import Entry, Review
+from broker.audit.stores import Filters
+from broker.issuing import desk
+from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
+from broker.web.encoding import base64_text
+from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
+
+
+class EntryOut(Output):
+    """An event and its place in the tree. `leaf` is base64 of the exact bytes that `leaf_hash` is made of."""
+
+    index: int
+    leaf_hash: str
+    leaf: str
+    event: dict[str, Any]
+
+
+class EntryPage(Output):
+    """One page of events, newest first."""
+
+    items: list[EntryOut]
+    next_cursor: str | None
+
+
+class InclusionOut(Output):
+    """RFC 6962 inclusion proof, hashes in base64."""
+
+    index: int
+    size: int
+    leaf_hash: str
+    hashes: list[str]
+
+
+class ConsistencyOut(Output):
+    """RFC 6962 consistency proof, hashes in base64. `from` and `to` are sizes."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    hashes: list[str]
+
+
+class Note(Output):
+    """A C2SP signed note."""
+
+
+Index = Annotated[int, Field(ge=0, lt=1 << 53)]
+Text = Annotated[str, Field(max_length=300)]
+
+
+class EventQuery(Input):
+    """Which events to show."""
+
+    actor: Text | None = None
+    instance: Text | None = None
+    account: Text | None = None
+    event: Text | None = None
+    outcome: Text | None = None
+    request_id: Text | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Text | None = None
+
+
+class ProofQuery(Input):
+    """Which event, in a log of which size."""
+
+    index: Index
+    size: Index | None = None
+
+
+class ConsistencyQuery(Input):
+    """Two sizes of the log."""
+
+    from_: Annotated[Index, Field(alias="from")]
+    to: Index
+
+
+class Log(Protocol):
+    """The log, as far as this room writes to it."""
+
+    async def append(self, event: Event) -> Receipt:
+        """Write one event."""
+        ...
+
+
+class Audit:
+    """The routes of the auditor."""
+
+    def __init__(
+        self, review: Review, log: Log, policies: desk.Policies, accounts: frozenset[str], clock: Clock
+    ) -> None:
+        self._review = review
+        self._log = log
+        self._policies = policies
+        self._accounts = accounts
+        self._clock = clock
+
+    def routes(self) -> list[AnyRoute[Any, Any]]:
+        """Answer the routes."""
+        return [
+            Guarded(
+                method="GET",
+                path="/v1/audit/events",
+                summary="Search the audit log, newest first",
+                query=EventQuery,
+                body=Nothing,
+                answer=EntryPage,
+                errors=(errors.Denied, errors.AuditUnavailable),
+                handler=self.events,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/audit/events/{index}",
+                summary="Show one event",
+                query=Nothing,
+                body=Nothing,
+                answer=EntryOut,
+                errors=(errors.Denied, errors.NotFound, errors.AuditUnavailable),
+                handler=self.event,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/audit/checkpoint",
+                summary="Show the newest signed checkpoint",
+                query=Nothing,
+                body=Nothing,
+                answer=Note,
+                answer_type="text/plain",
+                errors=(errors.NotFound, errors.AuditUnavailable),
+                handler=self.checkpoint,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/audit/proof",
+                summary="Prove that an event is in the log",
+                query=ProofQuery,
+                body=Nothing,
+                answer=InclusionOut,
+                errors=(errors.NotFound, errors.AuditUnavailable),
+                handler=self.proof,
+            ),
+            Guarded(
+                method="GET",
+                path="/v1/audit/consistency",
+                summary="Prove that a longer log continues a shorter one",
+                query=ConsistencyQuery,
+                body=Nothing,
+                answer=ConsistencyOut,
+                errors=(errors.AuditUnavailable,),
+                handler=self.consistency,
+            ),
+        ]
+
+    async def events(self, visit: Visit[EventQuery, Nothing], caller: Caller) -> Answer:
+        """Answer one page of what the caller may read; reading is an event itself."""
+        accounts = self._readable(caller, visit.source)
+        asked = visit.query
+        filters = Filters(
+            actor=asked.actor,
+            instance=asked.instance,
+            event=asked.event,
+            outcome=asked.outcome,
+            request_id=asked.request_id,
+            since=_milliseconds(asked.since),
+            until=_milliseconds(asked.until),
+            accounts=_narrow(accounts, asked.account),
+        )
+        page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
+        filled = asked.model_dump(mode="json", exclude_none=True, exclude={"limit", "cursor"})
+        await self._note(visit, caller, (f"{name}={value}" for name, value in filled.items()))
+        return Answer(EntryPage(items=[_entry(item) for item in page.items], next_cursor=page.next_cursor))
+
+    async def event(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
+        """Answer one event, if it concerns an account that the caller may read."""
+        accounts = self._readable(caller, visit.source)
+        text = visit.path["index"]
+        if not (text.isascii() and text.isdecimal()):
+            raise errors.NotFound
+        entry = await self._review.event(int(text[:20]), accounts=accounts)
+        await self._note(visit, caller, (f"index={entry.index}",))
+        return Answer(_entry(entry))
+
+    async def checkpoint(self, visit: Visit[Nothing, Nothing], _: Caller) -> Answer:
+        """Answer the newest signed note. Whoever holds a receipt may hold it against this."""
+        del visit
+        note = await self._review.checkpoint()
+        return Answer(note.encode(), content_type="text/plain; charset=utf-8")
+
+    async def proof(self, visit: Visit[ProofQuery, Nothing], _: Caller) -> Answer:
+        """Answer the inclusion proof. It tells nothing but hashes, so that every caller can check a receipt."""
+        proof = await self._review.inclusion_proof(visit.query.index, visit.query.size)
+        return Answer(
+            InclusionOut(
+                index=proof.index,
+                size=proof.size,
+                leaf_hash=base64_text(proof.leaf_hash),
+                hashes=[base64_text(part) for part in proof.hashes],
+            )
+        )
+
+    async def consistency(self, visit: Visit[ConsistencyQuery, Nothing], _: Caller) -> Answer:
+        """Answer the consistency proof."""
+        hashes = await self._review.consistency_proof(visit.query.from_, visit.query.to)
+        return Answer(
+            ConsistencyOut(from_=visit.query.from_, to=visit.query.to, hashes=[base64_text(part) for part in hashes])
+        )
+
+    async def _note(self, visit: Visit[Any, Any], caller: Caller, filters: Iterable[str]) -> None:
+        """Record who read what. What cannot be recorded is not shown."""
+        await self._log.append(
+            Event(
+                event="audit.read",
+                outcome="success",
+                request_id=visit.request_id,
+                actor=caller,
+                source=visit.source,
+                details={"filters": tuple(filters)},
+            )
+        )
+
+    def _readable(self, caller: Caller, source: Source) -> frozenset[str] | None:
+        """Answer the accounts that the caller may read; None when that is all of them."""
+        context = RequestContext(now=self._clock(), source_ip=source.ip)
+        readable = frozenset(
+            account
+            for account in self._accounts
+            if self._policies.decide(caller, Action.READ_AUDIT, account, context).allowed
+        )
+        if not readable:
+            raise errors.Denied
+        return None if readable == self._accounts else readable
+
+
+def _narrow(readable: frozenset[str] | None, account: str | None) -> frozenset[str] | None:
+    if account is None:
+        return readable
+    return frozenset({account}) if readable is None else readable & {account}
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def _entry(entry: Entry) -> EntryOut:
+    return EntryOut(
+        index=entry.index,
+        leaf_hash=base64_text(entry.leaf_hash),
+        leaf=base64.b64encode(entry.leaf).decode("ascii"),
+        event=entry.event,
+    )

@@ -1,0 +1,140 @@
+import ast
+import re
+from collections.abc import Iterable
+
+from tests.architecture.source import ROOT, dotted, modules, nodes
+
+# The only places where a secret becomes text: what opens it, what signs for it, what hands it over.
+REVEALERS = {
+    "unsealing/certificates.py",
+    "unsealing/keypairs.py",
+    "unsealing/vault.py",
+    "web/credentials.py",
+}
+
+# Everybody else is given a clock, so that tests own the time.
+CLOCKS = ("model.py", "observability.py", "emulator/", "client/", "cli/")
+WALL_CLOCK = re.compile(
+    r"(.+\.)?(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns|localtime|gmtime|ctime|strftime))"
+)
+
+# What turns the checking of certificates or signatures off, in any of the libraries.
+UNCHECKED = {"verify", "ssl", "verify_ssl", "verify_signature", "check_hostname"}
+
+
+def where(found: Iterable[tuple[str, ast.AST]]) -> list[str]:
+    return sorted(f"{module}:{getattr(node, 'lineno', 0)}" for module, node in found)
+
+
+def called(name: str) -> list[tuple[str, ast.AST]]:
+    """Find the calls in broker/ of that function, method or class, however it was imported."""
+    return [
+        (module, node)
+        for module, node in nodes("broker")
+        if isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] == name
+    ]
+
+
+def test_only_the_log_builds_a_receipt() -> None:
+    assert {module for module, _ in called("Receipt")} == {"audit/log.py"}
+
+
+def test_only_the_desk_builds_what_was_issued() -> None:
+    assert {module for module, _ in called("Issued")} == {"issuing/desk.py"}
+
+
+def test_only_the_front_door_builds_a_caller() -> None:
+    builders = {module for module, _ in called("Caller")}
+    rehearsals = {"authorization/cases.py"}  # the made-up callers of truth tables; the emulator's are of another kind
+    assert {module for module in builders - rehearsals if not module.startswith(("identity/", "emulator/"))} == set()
+    assert any(module.startswith("identity/") for module in builders)
+
+
+def test_a_secret_becomes_text_in_few_places() -> None:
+    assert {module for module, _ in called("reveal")} == REVEALERS
+
+
+def test_nothing_is_taken_from_a_secret_behind_its_back() -> None:
+    peeks = [(m, n) for m, n in nodes("broker") if isinstance(n, ast.Attribute) and n.attr == "_text"]
+    assert {module for module, _ in peeks} == {"model.py"}
+
+
+def test_only_the_command_line_and_the_policy_checker_s_process_print() -> None:
+    printers = {module for module, _ in called("print") if not module.startswith("cli/")}
+    assert printers == {"authorization/checking.py"}  # stdout is how that process answers
+
+
+def test_the_time_comes_from_an_injected_clock() -> None:
+    readings = [
+        (module, node)
+        for module, node in nodes("broker")
+        if (isinstance(node, ast.Attribute) and WALL_CLOCK.fullmatch(dotted(node)))
+        or (isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] == "utc_now")
+    ]
+    assert where((module, node) for module, node in readings if not module.startswith(CLOCKS)) == []
+
+
+def test_no_clock_is_imported_by_its_bare_name() -> None:
+    imports = [
+        (module, node)
+        for module, node in nodes("broker")
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and not module.startswith(CLOCKS)
+        if {"time", "time_ns", "localtime", "gmtime"} & {alias.name for alias in node.names}
+    ]
+    assert where(imports) == []
+
+
+def turns_checking_off(node: ast.AST) -> bool:
+    match node:
+        case ast.keyword(arg=str(name), value=ast.Constant(value=False)):
+            return name in UNCHECKED
+        case ast.Assign(targets=[ast.Attribute(attr=name)], value=ast.Constant(value=False)):
+            return name in UNCHECKED
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return any(
+                isinstance(key, ast.Constant) and key.value in UNCHECKED and getattr(value, "value", None) is False
+                for key, value in pairs
+            )
+        case ast.Attribute(attr=name):
+            return name in {"CERT_NONE", "_create_unverified_context"}
+    return False
+
+
+def test_the_checking_of_certificates_and_signatures_cannot_be_turned_off() -> None:
+    assert where((module, node) for module, node in nodes("broker") if turns_checking_off(node)) == []
+
+
+def test_nothing_is_unpickled_or_loaded_as_code() -> None:
+    names = {"pickle", "marshal", "shelve", "dill", "importlib.util", "runpy", "code"}
+    imports = [
+        (module, node)
+        for module, node in nodes("broker")
+        if (isinstance(node, ast.Import) and names & {alias.name for alias in node.names})
+        or (isinstance(node, ast.ImportFrom) and node.module in names)
+    ]
+    assert where(imports) == []
+
+
+def test_every_exemption_names_its_rule_and_its_reason() -> None:
+    exemption = re.compile(r"#\s*(noqa|type:\s*ignore|pragma:|mypy:|ruff:)")
+    reasoned = re.compile(r"# (noqa: [A-Z]+\d+(, ?[A-Z]+\d+)*|type: ignore\[[a-z, -]+\]) +(--?|#) \S.+")
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in ("broker", "tests", "benchmarks")
+        for path in modules(folder)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if exemption.search(line) and not reasoned.search(line) and path.name != "test_source.py"
+    ]
+    assert bare == []
+
+
+def test_the_suite_patches_nothing() -> None:
+    patches = [
+        (module, node)
+        for module, node in nodes("tests")
+        if (isinstance(node, ast.ImportFrom) and node.module in {"unittest", "unittest.mock", "mock"})
+        or (isinstance(node, ast.Import) and {"unittest.mock", "mock"} & {alias.name for alias in node.names})
+        or (isinstance(node, ast.Attribute) and dotted(node).endswith(("monkeypatch.setattr", "mocker.patch")))
+    ]
+    assert where(patches) == []

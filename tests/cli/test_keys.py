@@ -1,0 +1,249 @@
+"""`broker keys`, run against an embedded Lightsail, a real log and a real custody."""
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import PrivateFormat
+
+from broker.cli.keys import HELD, MISSING, OTHER, covered, forget, keep, seal_anew
+from broker.emulator import Emulator, Fixture
+from broker.errors import AuditUnavailable, InvalidRequest, KeyNotHeld, KeysUnavailable
+from broker.lightsail.listings import KeyPair
+from broker.model import Event, Instance, InstanceRef, Platform, Secret
+from broker.unsealing.custody import Custody
+from broker.unsealing.masterkeys import LocalMasterKey
+from tests.doubles.unsealing import TEAM_KEY, aws_fingerprint, held, pem, rsa_key
+
+WINDOWS = {"region": "eu-west-1", "blueprint": "windows_server_2022", "bundle": "medium_win_3_0"}
+
+
+class Ledger:
+    """Keeps what was recorded, or refuses."""
+
+    def __init__(self, *, works: bool = True) -> None:
+        self.events: list[Event] = []
+        self._works = works
+
+    async def append(self, event: Event) -> None:
+        if not self._works:
+            raise AuditUnavailable("another process has the log")
+        self.events.append(event)
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        return [(event.event, event.outcome) for event in self.events]
+
+
+@dataclass
+class Aws:
+    """Has these key pairs in every region."""
+
+    pairs: Mapping[str, str] = field(default_factory=lambda: {"team-key": aws_fingerprint(rsa_key())})
+
+    async def key_pairs(self, account: str, region: str) -> tuple[KeyPair, ...]:
+        assert (account, region) == ("main", "eu-west-1")
+        return tuple(KeyPair(name, fingerprint) for name, fingerprint in self.pairs.items())
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+async def custody(directory: Path) -> Custody:
+    return await Custody.open(directory, LocalMasterKey(bytes(32)))
+
+
+async def test_a_key_that_is_kept_is_recorded_with_its_fingerprint(custody: Custody) -> None:
+    ledger = Ledger()
+    kept = await keep(custody, Aws(), ledger.append, TEAM_KEY, Secret(pem(rsa_key())))
+    assert custody.get(TEAM_KEY) == kept
+    [event] = ledger.events
+    assert (event.event, event.outcome, event.target) == ("keys.added", "success", "main/eu-west-1/team-key")
+    assert event.details["fingerprint"] == aws_fingerprint(rsa_key())
+    assert "PRIVATE" not in repr(event)
+
+
+async def test_a_key_of_no_pair_or_of_another_is_neither_kept_nor_recorded(custody: Custody) -> None:
+    ledger = Ledger()
+    for aws in (Aws({}), Aws({"team-key": aws_fingerprint(rsa_key(1))})):
+        with pytest.raises(InvalidRequest):
+            await keep(custody, aws, ledger.append, TEAM_KEY, Secret(pem(rsa_key())))
+    assert custody.list() == ()
+    assert ledger.events == []
+
+
+async def test_what_cannot_be_recorded_does_not_happen(custody: Custody, directory: Path) -> None:
+    silent = Ledger(works=False)
+    with pytest.raises(AuditUnavailable):
+        await keep(custody, Aws(), silent.append, TEAM_KEY, Secret(pem(rsa_key())))
+    assert custody.list() == ()
+    await custody.add(held())
+    with pytest.raises(AuditUnavailable):
+        await forget(custody, silent.append, TEAM_KEY)
+    with pytest.raises(AuditUnavailable):
+        await seal_anew(directory, LocalMasterKey(bytes(32)), LocalMasterKey(b"n" * 32), silent.append)
+    assert (await Custody.open(directory, LocalMasterKey(bytes(32)))).list() == (held(),)
+
+
+async def test_a_change_that_fails_is_recorded_as_failed(custody: Custody, directory: Path) -> None:
+    ledger = Ledger()
+    await custody.add(held())
+    with pytest.raises(KeysUnavailable):
+        await seal_anew(directory, LocalMasterKey(b"w" * 32), LocalMasterKey(b"n" * 32), ledger.append)
+    assert ledger.told == [("keys.rewrapped", "success"), ("keys.rewrapped", "failure")]
+    assert ledger.events[-1].error == "keys_unavailable"
+
+
+async def test_a_key_that_is_forgotten_is_recorded(custody: Custody) -> None:
+    ledger = Ledger()
+    await custody.add(held())
+    await forget(custody, ledger.append, TEAM_KEY)
+    assert custody.list() == ()
+    assert ledger.told == [("keys.removed", "success")]
+    with pytest.raises(KeyNotHeld):
+        await forget(custody, ledger.append, TEAM_KEY)
+    assert len(ledger.events) == 1
+
+
+def windows(name: str, key_pair: str) -> Instance:
+    ref = InstanceRef("main", "eu-west-1", name)
+    return Instance(ref=ref, platform=Platform.WINDOWS, blueprint="", bundle="", state="running", key_pair=key_pair)
+
+
+async def test_coverage_names_what_could_not_be_opened(custody: Custody) -> None:
+    await custody.add(held(0))
+    await custody.add(held(1, replace(TEAM_KEY, name="made-again")))
+    await custody.add(held(2, replace(TEAM_KEY, name="gone-at-aws")))
+    linux = replace(windows("web-1", "team-key"), platform=Platform.LINUX_UNIX)
+    instances = [
+        windows("win-1", "team-key"),
+        windows("win-2", "made-again"),
+        windows("win-3", "lost-key"),
+        windows("win-4", "gone-at-aws"),
+        windows("win-5", "LightsailDefaultKeyPair"),
+        windows("win-6", ""),
+        linux,
+    ]
+    aws = Aws({"team-key": aws_fingerprint(rsa_key()), "made-again": aws_fingerprint(rsa_key(2)), "lost-key": "x"})
+    states = {row["instance"].split("/")[-1]: row["state"] for row in await covered(custody, aws, instances)}
+    assert states == {"win-1": HELD, "win-2": OTHER, "win-3": MISSING, "win-4": HELD}
+
+
+@pytest.fixture(scope="module")
+def lightsail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An embedded Lightsail beside the test, with one custom key pair and two Windows instances."""
+    folder = tmp_path_factory.mktemp("lightsail")
+    (folder / "team-key.pem").write_text(pem(rsa_key()))
+    (folder / "team-key.pem").chmod(0o600)
+    values = {
+        "key_pairs": [{"name": "team-key", "region": "eu-west-1", "private_key": "team-key.pem"}],
+        "instances": [WINDOWS | {"name": "win-1", "key_pair": "team-key"}, WINDOWS | {"name": "win-2"}],
+    }
+    emulator = Emulator(Fixture.of(values, folder), key_pool=1, fresh_keys=False)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(emulator.start("127.0.0.1", 0), loop).result(30)
+        yield emulator
+        asyncio.run_coroutine_threadsafe(emulator.stop(), loop).result(30)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+Keys = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def keys(lightsail: Emulator, tmp_path: Path) -> Keys:
+    """Answer what runs `broker` in a folder with settings and a fresh state."""
+    (tmp_path / "broker.toml").write_text(
+        '[[issuers]]\nname = "corp"\nissuer = "https://id.example.com"\naudience = "broker"\n'
+        f'[[accounts]]\nname = "main"\nregions = ["eu-west-1"]\nendpoint_url = "{lightsail.url}"\n'
+        '[audit]\norigin = "broker.example.com/audit"\n'
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **lightsail.environment}
+
+    def broker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "broker.cli.main", *words]
+        done = subprocess.run(
+            command, check=False, cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, timeout=60
+        )
+        assert "Traceback" not in done.stderr
+        assert "BEGIN" not in done.stdout + done.stderr
+        return done
+
+    assert broker("init").returncode == 0
+    return broker
+
+
+PLACE = ("--account", "main", "--region", "eu-west-1")
+
+
+def test_a_key_s_life_in_custody(keys: Keys, tmp_path: Path) -> None:
+    assert keys("keys", "coverage").returncode == 1
+    added = keys("keys", "add", "team-key", *PLACE, "--private-key", "-", stdin=pem(rsa_key(), PrivateFormat.OpenSSH))
+    assert added.returncode == 0, added.stderr
+    assert aws_fingerprint(rsa_key()) in added.stderr
+
+    [item] = json.loads(keys("keys", "list", "--format", "json").stdout)
+    assert (item["key_pair"], item["bits"], item["fingerprint"]) == ("team-key", 2048, aws_fingerprint(rsa_key()))
+    coverage = keys("keys", "coverage", "--format", "json")
+    assert coverage.returncode == 0, coverage.stderr
+    assert json.loads(coverage.stdout) == [
+        {"instance": "main/eu-west-1/win-1", "key_pair": "team-key", "state": "held"}
+    ]
+
+    new = tmp_path / "new.key"
+    new.write_bytes(base64.b64encode(bytes(range(32))))
+    new.chmod(0o600)
+    rewrapped = keys("keys", "rewrap", "--new-master-key", "file:new.key")
+    assert rewrapped.returncode == 0, rewrapped.stderr
+    assert keys("keys", "list").returncode == 7
+    (tmp_path / "broker.toml").open("a").write('[keys]\nmaster_key = "file:new.key"\n')
+    assert "team-key" in keys("keys", "list").stdout
+
+    assert keys("keys", "remove", "team-key", *PLACE).returncode == 0
+    assert json.loads(keys("keys", "list", "--format", "json").stdout) == []
+    events = keys("audit", "search", "--format", "json").stdout
+    for name in ("keys.added", "keys.rewrapped", "keys.removed"):
+        assert name in events
+
+
+def test_a_file_is_read_and_refused_in_words(keys: Keys, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text(pem(rsa_key(1)))
+    refused = keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem")
+    assert refused.returncode == 2
+    assert aws_fingerprint(rsa_key()) in refused.stderr
+    wrong.write_bytes(b"\xff\xfe")
+    assert "no private key" in keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem").stderr
+    assert keys("keys", "add", "team-key", *PLACE, "--private-key", "nowhere.pem").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "place", [("--account", "other", "--region", "eu-west-1"), ("--account", "main", "--region", "us-east-1")]
+)
+def test_a_place_that_the_settings_do_not_have_is_refused(keys: Keys, place: tuple[str, ...]) -> None:
+    refused = keys("keys", "add", "team-key", *place, "--private-key", "-", stdin=pem(rsa_key()))
+    assert refused.returncode == 2
+    assert "main/eu-west-1" in refused.stderr
+
+
+def test_a_pair_that_aws_does_not_have_is_refused(keys: Keys) -> None:
+    refused = keys("keys", "add", "other-key", *PLACE, "--private-key", "-", stdin=pem(rsa_key()))
+    assert refused.returncode == 2
+    assert "no key pair" in refused.stderr

@@ -1,0 +1,315 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from broker.errors import NotFound, UpstreamError, UpstreamUnavailable
+from broker.lightsail.inventory import Freshness, Inventory
+from broker.model import Platform
+from tests.doubles.lightsail import ListSource, ManualClock, Place, blueprint, bundle, record
+
+IRELAND: Place = ("main", "eu-west-1")
+VIRGINIA: Place = ("main", "us-east-1")
+OTHER: Place = ("other", "eu-west-1")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def source() -> ListSource:
+    source = ListSource(IRELAND, VIRGINIA, OTHER)
+    source.records[IRELAND] = [record("web-1"), record("db-1")]
+    source.records[VIRGINIA] = [record("web-1", VIRGINIA)]
+    source.records[OTHER] = [record("win-1", OTHER, blueprint="windows_server_2022", bundle="medium_win_3_0")]
+    source.all_bundles[OTHER] = [bundle("medium_win_3_0", Platform.WINDOWS, power=2000)]
+    return source
+
+
+@pytest.fixture
+async def inventory(source: ListSource, clock: ManualClock) -> AsyncIterator[Inventory]:
+    inventory = Inventory(source, clock)
+    await inventory.start()
+    yield inventory
+    await inventory.close()
+
+
+async def names(inventory: Inventory, target: str) -> list[str]:
+    return [str(instance.ref) for instance in await inventory.find(target)]
+
+
+async def settled() -> None:
+    """Let what runs in the background run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_name_finds_its_instance_with_the_platform_of_its_blueprint(inventory: Inventory) -> None:
+    (found,) = await inventory.find("win-1")
+    assert (str(found.ref), found.platform, found.warnings) == ("other/eu-west-1/win-1", Platform.WINDOWS, ())
+
+
+async def test_a_name_that_several_have_finds_all_of_them(inventory: Inventory) -> None:
+    assert await names(inventory, "web-1") == ["main/eu-west-1/web-1", "main/us-east-1/web-1"]
+
+
+async def test_account_region_and_name_find_exactly_one(inventory: Inventory) -> None:
+    assert await names(inventory, "main/us-east-1/web-1") == ["main/us-east-1/web-1"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "web-9", "nobody/eu-west-1/web-1", "main/eu-west-1/web-9", "main/web-1", "../web-1", "web-1\n", "w" * 300],
+)
+async def test_what_is_not_there_finds_nothing(inventory: Inventory, target: str) -> None:
+    assert await inventory.find(target) == ()
+
+
+async def test_finding_asks_aws_nothing_while_lists_are_fresh(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    for _ in range(100):
+        await inventory.find("web-1")
+        await inventory.instances()
+    clock.pass_by(seconds=59)
+    await inventory.find("db-1")
+    await settled()
+    assert source.calls["instances"] == 3
+    assert source.calls["bundles"] == 3
+
+
+async def test_an_old_list_is_served_at_once_and_renewed_behind_the_scenes(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.records[IRELAND] = [record("db-1")]
+    clock.pass_by(seconds=61)
+    assert "main/eu-west-1/web-1" in await names(inventory, "web-1")
+    await settled()
+    assert "main/eu-west-1/web-1" not in await names(inventory, "web-1")
+
+
+async def test_lists_are_renewed_without_anybody_asking(source: ListSource, clock: ManualClock) -> None:
+    inventory = Inventory(source, clock, Freshness(refresh_every=timedelta(milliseconds=5)))
+    await inventory.start()
+    await asyncio.sleep(0.1)
+    await inventory.close()
+    calls = source.calls["instances"]
+    assert calls > 6
+    await asyncio.sleep(0.02)
+    assert source.calls["instances"] == calls
+
+
+async def test_an_instance_that_is_new_is_found_by_looking_again(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    clock.pass_by(seconds=11)
+    source.records[IRELAND].append(record("new-1"))
+    assert await names(inventory, "new-1") == ["main/eu-west-1/new-1"]
+
+
+async def test_names_that_are_not_there_do_not_hammer_aws(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    clock.pass_by(seconds=11)
+    await asyncio.gather(*(inventory.find(f"missing-{number}") for number in range(100)))
+    for number in range(100):
+        await inventory.find(f"missing-{number}")
+    assert source.calls["instances"] == 2 * 3
+    await inventory.find("main/eu-west-1/missing-1")
+    assert source.calls["instances"] == 2 * 3
+
+
+async def test_many_who_wait_for_the_first_list_wait_for_the_same_one(source: ListSource, clock: ManualClock) -> None:
+    gate = asyncio.Event()
+
+    async def wait(_: Place) -> None:
+        await gate.wait()
+
+    source.before_answer = wait
+    inventory = Inventory(source, clock)
+    waiting = [asyncio.create_task(inventory.find("web-1")) for _ in range(50)]
+    await settled()
+    waiting[0].cancel()
+    gate.set()
+    found = await asyncio.gather(*waiting[1:])
+    assert {len(instances) for instances in found} == {2}
+    assert source.calls["instances"] == 3
+    await inventory.close()
+
+
+async def test_a_region_that_fails_serves_what_it_said_last_and_is_named(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.failures[VIRGINIA] = UpstreamUnavailable("GetInstances: ReadTimeoutError")
+    clock.pass_by(minutes=5)
+    assert len(await inventory.find("web-1")) == 2
+    await settled()
+    assert len(await inventory.find("web-1")) == 2
+    health = inventory.health()
+    assert health.component == "lightsail"
+    assert health.ready
+    assert health.detail == "main/us-east-1: GetInstances: ReadTimeoutError"
+    assert inventory.age == timedelta(minutes=5)
+
+
+async def test_what_a_failing_region_said_is_not_served_for_ever(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.failures[VIRGINIA] = UpstreamUnavailable("down")
+    clock.pass_by(minutes=11)
+    assert await names(inventory, "db-1") == ["main/eu-west-1/db-1"]
+    with pytest.raises(UpstreamUnavailable):
+        await inventory.find("main/us-east-1/web-1")
+
+
+async def test_a_region_that_was_never_reached_costs_the_others_no_time(source: ListSource, clock: ManualClock) -> None:
+    source.failures[VIRGINIA] = UpstreamUnavailable("down")
+    inventory = Inventory(source, clock)
+    await inventory.start()
+    forever = asyncio.Event()
+
+    async def hang(place: Place) -> None:
+        if place == VIRGINIA:
+            await forever.wait()
+
+    source.before_answer = hang
+    clock.pass_by(seconds=20)
+    async with asyncio.timeout(1):
+        assert await names(inventory, "db-1") == ["main/eu-west-1/db-1"]
+        assert len(await inventory.instances()) == 3
+        for target in ("main/us-east-1/web-1", "nowhere-1"):
+            with pytest.raises(UpstreamUnavailable):
+                await inventory.find(target)
+    await inventory.close()
+
+
+async def test_a_region_that_comes_back_is_served_again(source: ListSource, clock: ManualClock) -> None:
+    source.failures[VIRGINIA] = UpstreamUnavailable("down")
+    inventory = Inventory(source, clock)
+    await inventory.start()
+    source.failures.clear()
+    clock.pass_by(seconds=6)
+    with pytest.raises(UpstreamUnavailable):
+        await inventory.find("main/us-east-1/web-1")
+    await settled()
+    assert await names(inventory, "main/us-east-1/web-1") == ["main/us-east-1/web-1"]
+    assert inventory.health().detail == ""
+    await inventory.close()
+
+
+async def test_when_all_regions_fail_nothing_is_ready_and_the_reason_is_given(
+    source: ListSource, clock: ManualClock
+) -> None:
+    for place in source.places:
+        source.failures[place] = UpstreamError("GetInstances: AccessDeniedException", upstream_code="AccessDenied")
+    inventory = Inventory(source, clock)
+    await inventory.start()
+    assert not inventory.health().ready
+    assert inventory.age is None
+    for asking in (inventory.find("web-1"), inventory.instances(), inventory.blueprints(), inventory.bundles()):
+        with pytest.raises(UpstreamError):
+            await asking
+    calls = source.calls.total()
+    for _ in range(50):
+        with pytest.raises(UpstreamError):
+            await inventory.find("web-1")
+    assert source.calls.total() == calls
+    await inventory.close()
+
+
+async def test_a_blueprint_that_is_new_makes_the_catalogue_be_read_again_once(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.all_blueprints.append(blueprint("debian_13"))
+    source.records[IRELAND] = [record("new-1", blueprint="debian_13")]
+    clock.pass_by(minutes=6)
+    await inventory.find("db-9")
+    assert [instance.platform for instance in await inventory.find("new-1")] == [Platform.LINUX_UNIX]
+    calls = source.calls["blueprints"]
+    assert calls == 6
+    await inventory.find("new-1")
+    assert source.calls["blueprints"] == calls
+
+
+async def test_without_a_blueprint_the_only_platform_of_the_bundle_tells(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.records[OTHER] = [record("old-1", OTHER, blueprint="retired", bundle="medium_win_3_0")]
+    clock.pass_by(seconds=11)
+    (found,) = await inventory.find("old-1")
+    assert found.platform is Platform.WINDOWS
+    assert "retired" in found.warnings[0]
+
+
+async def test_an_instance_whose_platform_nothing_tells_is_not_there(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.all_bundles[IRELAND].append(bundle("both", Platform.LINUX_UNIX, Platform.WINDOWS))
+    source.records[IRELAND] = [
+        record("odd-1", blueprint="retired", bundle="both"),
+        record("odd-2", blueprint="retired", bundle="unheard-of"),
+    ]
+    clock.pass_by(minutes=6)
+    assert await inventory.find("odd-1") == ()
+    assert await inventory.find("odd-2") == ()
+    assert not {"odd-1", "odd-2"} & {instance.ref.name for instance in await inventory.instances()}
+
+
+async def test_a_bundle_that_does_not_fit_its_blueprint_is_warned_of(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    source.records[IRELAND] = [record("odd-1", blueprint="windows_server_2022", bundle="nano_3_0")]
+    clock.pass_by(seconds=11)
+    (found,) = await inventory.find("odd-1")
+    assert found.platform is Platform.WINDOWS
+    assert len(found.warnings) == 2
+    assert "does not support the platform" in found.warnings[0]
+    assert "less power" in found.warnings[1]
+
+
+async def test_bundles_of_a_blueprint_are_those_that_support_and_can_carry_it(
+    source: ListSource, clock: ManualClock
+) -> None:
+    source.all_bundles[IRELAND] = [
+        bundle("linux", Platform.LINUX_UNIX, power=5000),
+        bundle("weak", Platform.WINDOWS, power=999),
+        bundle("enough", Platform.WINDOWS, power=1000),
+        bundle("retired", Platform.WINDOWS, power=5000, is_active=False),
+    ]
+    source.all_bundles[VIRGINIA] = [bundle("elsewhere", Platform.WINDOWS, power=1000)]
+    source.all_bundles[OTHER] = []
+    inventory = Inventory(source, clock)
+
+    async def ids(blueprint_id: str | None = None, *, include_inactive: bool = False) -> set[str]:
+        found = await inventory.bundles(blueprint_id, include_inactive=include_inactive)
+        return {item.bundle_id for item in found}
+
+    assert await ids("windows_server_2022") == {"enough", "elsewhere"}
+    assert await ids("windows_server_2022", include_inactive=True) == {"enough", "elsewhere", "retired"}
+    assert await ids() == {"linux", "weak", "enough", "elsewhere"}
+    with pytest.raises(NotFound):
+        await inventory.bundles("no_such_blueprint")
+    await inventory.close()
+
+
+async def test_blueprints_are_listed_once_and_inactive_ones_only_on_request(
+    source: ListSource, clock: ManualClock
+) -> None:
+    source.all_blueprints.append(blueprint("centos_7", is_active=False))
+    inventory = Inventory(source, clock)
+    listed = [item.blueprint_id for item in await inventory.blueprints()]
+    assert listed == ["debian_12", "windows_server_2022"]
+    assert "centos_7" in [item.blueprint_id for item in await inventory.blueprints(include_inactive=True)]
+    await inventory.close()
+
+
+async def test_one_catalogue_is_enough_to_know_platforms_everywhere(source: ListSource, clock: ManualClock) -> None:
+    inventory = Inventory(source, clock)
+    await inventory.start()
+    source.failures[VIRGINIA] = UpstreamUnavailable("down")
+    clock.pass_by(hours=25)
+    assert len(await inventory.blueprints()) == 2
+    await inventory.close()
