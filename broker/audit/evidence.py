@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from broker.audit.leaves import SearchColumns, parse
+from broker.audit.leaves import parse
 
 _MAX_LINE = 8 * 1024 * 1024
 _UNREADABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     idx: int
     leaf_hash: bytes
     leaf: bytes
-    copy: SearchColumns | None = None
+    copy: tuple[object, ...] | None = None
     flaw: str = ""
     message: str = ""
 
@@ -91,11 +91,11 @@ class Database:
     def rows(self) -> Iterator[Row]:
         """Answer every record in the order of its index."""
         columns = "idx, leaf_hash, leaf, time, event, outcome, actor, instance, account, request_id"
-        for idx, leaf_hash, leaf, *copy in self._connection.execute(f"SELECT {columns} FROM events ORDER BY idx"):  # noqa: S608 -- our own names
-            if not isinstance(leaf, bytes) or not isinstance(leaf_hash, bytes):
-                yield Row(idx, b"", b"", None, "malformed", "the record is not stored as bytes")
+        for row in self._connection.execute(f"SELECT {columns} FROM events ORDER BY idx"):  # noqa: S608 -- our own names
+            if isinstance(row[1], bytes) and isinstance(row[2], bytes):
+                yield Row(row[0], row[1], row[2], row[3:])
             else:
-                yield Row(idx, leaf_hash, leaf, SearchColumns._make(copy))
+                yield Row(row[0], b"", b"", None, "malformed", "the record is not stored as bytes")
 
     def notes(self) -> Iterator[StoredNote]:
         """Answer every checkpoint by size."""

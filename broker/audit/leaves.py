@@ -33,7 +33,7 @@ def parse(leaf: bytes) -> dict[str, object]:
         ValueError: when it is not one JSON object in UTF-8 with unique members.
     """
     try:
-        members = json.loads(leaf.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        members = _DECODER.decode(leaf.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(members, dict):
@@ -52,21 +52,28 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
 def search_columns(members: Mapping[str, object]) -> SearchColumns:
     """Answer by what an event is found. Members that are absent give empty text.
 
     Raises:
         ValueError: when there is no proper time.
     """
-    actor = _member(members, "actor")
-    instance = _member(members, "instance")
-    account = _text(instance, "account")
+    actor, instance = members.get("actor"), members.get("instance")
+    who = place = account = ""
+    if isinstance(actor, dict):
+        who = f"{_text(actor, 'issuer')}/{_text(actor, 'subject')}"
+    if isinstance(instance, dict):
+        account = _text(instance, "account")
+        place = f"{account}/{_text(instance, 'region')}/{_text(instance, 'name')}"
     return SearchColumns(
         milliseconds(_text(members, "time")),
         _text(members, "event"),
         _text(members, "outcome"),
-        f"{_text(actor, 'issuer')}/{_text(actor, 'subject')}" if actor else "",
-        f"{account}/{_text(instance, 'region')}/{_text(instance, 'name')}" if instance else "",
+        who,
+        place,
         account,
         _text(members, "request_id"),
     )
@@ -83,11 +90,6 @@ def milliseconds(time: str) -> int:
         raise ValueError("a time without a zone")
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
-
-
-def _member(members: Mapping[str, object], name: str) -> Mapping[str, object]:
-    member = members.get(name)
-    return cast("dict[str, object]", member) if isinstance(member, dict) else {}
 
 
 def _text(members: Mapping[str, object], name: str) -> str:

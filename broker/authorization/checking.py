@@ -49,7 +49,7 @@ class Fault(NamedTuple):
 
 def main() -> None:
     """Check what stdin brings and write the findings to stdout."""
-    os.nice(10)  # requests go first
+    os.nice(5)  # requests go first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     for name, text in json.load(sys.stdin).items():

@@ -43,6 +43,11 @@ def bold(text: str, stream: TextIO) -> str:
     return f"{_BOLD}{text}{_PLAIN}" if coloured(stream) else text
 
 
+def dim(text: str, stream: TextIO) -> str:
+    """Let a remark step back where colours are welcome."""
+    return f"{_DIM}{text}{_PLAIN}" if coloured(stream) else text
+
+
 def add_format(parser: ArgumentParser, *choices: str) -> None:
     """Add `--format` with the given choices, of which the first is the default."""
     parser.add_argument("--format", choices=choices, default=choices[0], help=f"default: {choices[0]}")
@@ -91,6 +96,6 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return _GAP.join(f"{cell:{'>' if column[0] == '>' else '<'}{width}}" for cell, width, column in placed).rstrip()
 
     heading = line(headings)
-    write(f"{_DIM}{heading}{_PLAIN}" if coloured(sys.stdout) else heading)
+    write(dim(heading, sys.stdout))
     for cells in rows:
         write(line(cells))

@@ -84,9 +84,7 @@ def _on_curve(members: Mapping[str, str]) -> ECKey | OKPKey:
     """Load the key; a point off the curve, or one of low order, would give the shared secret away."""
     try:
         if members["kty"] == "EC":
-            ec = ECKey.import_key(dict(members))
-            ec.get_op_key("deriveKey")
-            return ec
+            return ECKey.import_key(dict(members))
         okp = OKPKey.import_key(dict(members))
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(_bytes(members["x"])))
     except (ValueError, JoseError):

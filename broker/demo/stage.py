@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,9 @@ from broker.observability import configure_logging
 ISSUER = "https://id.demo.example"
 WORKLOADS = "https://ci.demo.example"
 AUDIENCE = "lightsail-broker"
+
+WINDOWS_PASSWORD = secrets.token_urlsafe(16)
+"""What Windows made up for `win-1`; another one in every process."""
 
 SETTINGS = """\
 [server]
@@ -111,7 +115,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         if sshd:
             sshd.trust(emulator.ssh_ca_line)
         _sign_in_everybody(folder)
-        _make_tls(folder)
+        make_tls(folder)
         shutil.copytree(shipped_policies(), folder / "policies", dirs_exist_ok=True)
         config = folder / "broker.toml"
         config.write_text(SETTINGS.format(issuer=ISSUER, workloads=WORKLOADS, audience=AUDIENCE, endpoint=emulator.url))
@@ -170,7 +174,14 @@ def _company(folder: Path, sshd: Sshd | None) -> Fixture:
         {**linux, **here, "name": "web-dev", "blueprint": "ubuntu_24_04", "tags": {"env": "dev", "team": "shop"}},
         {**linux, **here, "name": "db-1", "bundle": "medium_3_0", "tags": {"env": "prod", "team": "data"}},
         {**linux, **here, "name": "batch-old", "state": "stopped", "tags": {"env": "dev"}},
-        {**windows, **here, "name": "win-1", "key_pair": "team-key", "tags": {"env": "prod"}},
+        {
+            **windows,
+            **here,
+            "name": "win-1",
+            "key_pair": "team-key",
+            "password": WINDOWS_PASSWORD,
+            "tags": {"env": "prod"},
+        },
         {**windows, **there, "name": "win-build", "tags": {"env": "dev"}},
         {**linux, **there, "name": "edge-1", "ipv6": ["2001:db8::17"], "tags": {"env": "prod", "team": "edge"}},
     ]
@@ -194,7 +205,7 @@ def _sign_in_everybody(folder: Path) -> None:
         path.write_text(mint(person, key, datetime.now(UTC)))
 
 
-def _make_tls(folder: Path) -> None:
+def make_tls(folder: Path) -> None:
     """Make an authority and a certificate for this machine's loopback address."""
     now, authority_key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Demo CA")])

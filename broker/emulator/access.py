@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from broker.emulator.callers import Clock
@@ -16,12 +16,17 @@ Protocol = Literal["ssh", "rdp"]
 
 
 class AccessDesk:
-    """Makes access details: a new certificate at every call for ssh, the sealed password for rdp."""
+    """Makes access details: a new certificate at every call for ssh, the sealed password for rdp.
 
-    def __init__(self, authority: CertificateAuthority, keys: KeyPool, clock: Clock) -> None:
+    `reuse` lets an ssh answer be given again for so long: untrue to Lightsail, but cheap where others are measured.
+    """
+
+    def __init__(self, authority: CertificateAuthority, keys: KeyPool, clock: Clock, reuse: timedelta) -> None:
         self._authority = authority
         self._keys = keys
         self._clock = clock
+        self._reuse = reuse
+        self._recent: dict[str, tuple[datetime, dict[str, object]]] = {}
 
     async def details(self, instance: Instance, asked: object) -> dict[str, object]:
         """Answer access details in AWS's shape; without a protocol, for the one of the platform.
@@ -40,8 +45,14 @@ class AccessDesk:
         return _common(instance, protocol, now) | specific
 
     async def _ssh(self, instance: Instance, now: datetime) -> dict[str, object]:
+        made_at, answer = self._recent.get(instance.arn, (None, {}))
+        if made_at is None or not made_at <= now < made_at + self._reuse:
+            answer = await self._new_ssh(instance, now.replace(microsecond=0))
+            self._recent[instance.arn] = (now, answer)
+        return answer
+
+    async def _new_ssh(self, instance: Instance, start: datetime) -> dict[str, object]:
         key = await self._keys.take()
-        start = now.replace(microsecond=0)
         lifetime = instance.fixture.certificate_lifetime
         certificate = await asyncio.to_thread(
             self._authority.issue, key.public_key, instance.fixture.login, start, lifetime

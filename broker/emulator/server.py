@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -36,9 +37,18 @@ class Emulator:
         clock: Owns its time: certificate windows, sessions, signatures' clock.
         key_pool: How many RSA keys for SSH answers are made ahead, in the background.
         fresh_keys: False lets the same `key_pool` keys go round: no key is made per call, only a certificate.
+        reuse_answers: For how long an SSH answer is given again; more than nothing only where speed is measured.
     """
 
-    def __init__(self, fixture: Fixture, *, clock: Clock = utc_now, key_pool: int = 2, fresh_keys: bool = True) -> None:
+    def __init__(
+        self,
+        fixture: Fixture,
+        *,
+        clock: Clock = utc_now,
+        key_pool: int = 2,
+        fresh_keys: bool = True,
+        reuse_answers: timedelta = timedelta(0),
+    ) -> None:
         self.fixture = fixture
         self.faults = Faults(fixture.faults)
         self.url = ""
@@ -46,6 +56,7 @@ class Emulator:
         self._clock = clock
         self._key_pool = key_pool
         self._fresh_keys = fresh_keys
+        self._reuse = reuse_answers
         self._keys: KeyPool | None = None
         self._endpoint: Endpoint | None = None
         self._runner: web.AppRunner | None = None
@@ -63,7 +74,7 @@ class Emulator:
         estate = await asyncio.to_thread(prepare, self.fixture, self._clock())
         self.ssh_ca_line = authority.public_line
         self._keys = KeyPool(self._key_pool, fresh=self._fresh_keys)
-        self._endpoint = self._assembled(estate, AccessDesk(authority, self._keys, self._clock))
+        self._endpoint = self._assembled(estate, AccessDesk(authority, self._keys, self._clock, self._reuse))
         try:
             await self._listen(self._endpoint, address, port)
         except OSError:

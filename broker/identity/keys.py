@@ -7,8 +7,6 @@ bad key in it is dropped, and the rest stays usable.
 from __future__ import annotations
 
 import hashlib
-import re
-from base64 import urlsafe_b64decode
 from collections import Counter
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 from jwt.exceptions import PyJWTError
 
-from broker.identity.preparser import MAX_NAME, SEGMENT
+from broker.identity.base64url import decode
+from broker.identity.preparser import MAX_NAME
 from broker.identity.strictjson import NotStrictJson, parse_object
 from broker.identity.weakkeys import is_roca, is_small_order
 
@@ -30,7 +29,6 @@ MAX_KEYS: Final = 64
 _MAX_DEPTH: Final = 16
 _RSA_BITS: Final = range(2048, 8192 + 1)  # beyond, one verification takes milliseconds
 _RSA_EXPONENT: Final = 65537  # FIPS 186-5, A.1.1: no smaller one
-_SEGMENT: Final = re.compile(SEGMENT)
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
@@ -194,9 +192,10 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, bytes]:
     members = {}
     for name in _PUBLIC_MEMBERS[str(jwk["kty"])]:
         text = jwk.get(name)
-        if not isinstance(text, str) or _SEGMENT.fullmatch(text) is None:
+        raw = decode(text) if isinstance(text, str) else None
+        if raw is None:
             raise UnusableKey("malformed")
-        members[name] = urlsafe_b64decode(text + "==")
+        members[name] = raw
     return members
 
 

@@ -213,10 +213,13 @@ class Inventory:
         return tuple(instance for _, instance in described if instance is not None)
 
     async def _catalogue(self) -> Catalogue:
-        regions = tuple(self._regions.values())
-        known = tuple(region.catalogue.peek() for region in regions)
+        """Answer what all regions offer together; one that cannot say takes nothing from the others."""
+        catalogues = [region.catalogue for region in self._regions.values()]
+        absent = [catalogue.get() for catalogue in catalogues if catalogue.peek() is None]
+        await asyncio.gather(*absent, return_exceptions=True)  # `health` tells why
+        known = tuple(catalogue.peek() for catalogue in catalogues)
         if not any(known):
-            return await regions[0].catalogue.get()
+            return await catalogues[0].get()
         if not _same(known, self._merged[0]):
             merged = Catalogue()
             for catalogue in known:

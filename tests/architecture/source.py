@@ -5,14 +5,10 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar, cast
 
 ROOT = Path(__file__).parents[2]
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    """Parse one Python file."""
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+Kind = TypeVar("Kind", bound=ast.AST)
 
 
 def modules(folder: str) -> list[Path]:
@@ -20,11 +16,21 @@ def modules(folder: str) -> list[Path]:
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts)
 
 
-def nodes(folder: str) -> Iterator[tuple[str, ast.AST]]:
-    """Walk every node of every module below a folder, each with the module's path inside that folder."""
+@cache
+def _sorted_nodes(folder: str) -> dict[type[ast.AST], list[tuple[str, ast.AST]]]:
+    by_kind: dict[type[ast.AST], list[tuple[str, ast.AST]]] = {}
     for path in modules(folder):
-        for node in ast.walk(tree(path)):
-            yield path.relative_to(ROOT / folder).as_posix(), node
+        name = path.relative_to(ROOT / folder).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            by_kind.setdefault(type(node), []).append((name, node))
+    return by_kind
+
+
+def nodes(folder: str, *kinds: type[Kind]) -> Iterator[tuple[str, Kind]]:
+    """Go through the nodes of some kinds in every module below a folder, each with the module's path inside it."""
+    for kind in kinds:
+        for name, node in _sorted_nodes(folder).get(kind, []):
+            yield name, cast("Kind", node)
 
 
 def dotted(node: ast.AST) -> str:

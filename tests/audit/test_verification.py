@@ -85,10 +85,11 @@ def test_clean_logs_of_every_awkward_size_raise_no_alarm(tmp_path: Path, signer:
     assert report.size == size
 
 
-def test_every_byte_of_every_record_counts(signer: Signer) -> None:
-    """Flips one bit of each byte of 64 records; over the records every bit of a byte has its turn."""
+def test_every_byte_of_a_record_counts(signer: Signer) -> None:
+    """Flips bits of 64 records; over the records every byte and every bit of it has its turn."""
     leaves = [
-        encode(document(Event(event="e", outcome="success")), index, "2026-01-31T09:30:00.000Z") for index in range(64)
+        encode(document(Event(event=f"e{index}", outcome="success")), index, "2026-01-31T09:30:00.000Z")
+        for index in range(64)
     ]
     rows = [Row(index, leaf_hash(leaf), leaf) for index, leaf in enumerate(leaves)]
     tree = CompactRange()
@@ -96,8 +97,8 @@ def test_every_byte_of_every_record_counts(signer: Signer) -> None:
         tree.append(row.leaf_hash)
     note = signer.sign(64, tree.root())
     for row in rows:
-        for at in range(len(row.leaf)):
-            changed = row._replace(leaf=flip(row.leaf, at, (at + row.idx) % 8))
+        for at in range(row.idx % 4, len(row.leaf), 4):
+            changed = row._replace(leaf=flip(row.leaf, at, (at + row.idx // 4) % 8))
             replay = Replay(signer.verifier, [note])
             replay.check([*rows[: row.idx], changed, *rows[row.idx + 1 :]])
             assert classes(replay.report()) == [("edit", row.idx)]
@@ -181,7 +182,7 @@ LATER = "UPDATE events SET leaf = CAST(replace(CAST(leaf AS TEXT), ':30:0', ':30
         pytest.param(["UPDATE events SET actor = 'x' WHERE idx = 9"], ("copy", 9), id="a search column lies"),
         pytest.param(["UPDATE events SET time = 0 WHERE idx = 9"], ("copy", 9), id="a search time lies"),
         pytest.param(
-            ["UPDATE checkpoints SET note = replace(note, 'A', 'B') WHERE size = 32"],
+            ["UPDATE checkpoints SET note = replace(note, char(10) || '32', char(10) || '33') WHERE size = 32"],
             ("bad_signature", 32),
             id="a checkpoint is changed",
         ),

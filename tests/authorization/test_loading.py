@@ -72,7 +72,7 @@ def test_all_problems_are_named_at_once_with_file_line_and_column(tmp_path: Path
         "a.cedar:5:1:",
         "a.cedar:6:79:",
         "a.cedar:7:78:",
-        "a.cedar:8:70:",
+        "a.cedar:8:86:",
         "a.cedar:9:1:",
         "b.cedar:2:6:",
         "c.cedar:",

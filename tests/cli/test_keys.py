@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from broker.cli.keys import HELD, MISSING, OTHER, covered, forget, keep, seal_anew
+from broker.cli.main import main
 from broker.emulator import Emulator, Fixture
 from broker.errors import AuditUnavailable, InvalidRequest, KeyNotHeld, KeysUnavailable
 from broker.lightsail.listings import KeyPair
@@ -164,86 +164,112 @@ def lightsail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         loop.close()
 
 
-Keys = Callable[..., subprocess.CompletedProcess[str]]
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Keys = Callable[..., Said]
 
 
 @pytest.fixture
-def keys(lightsail: Emulator, tmp_path: Path) -> Keys:
-    """Answer what runs `broker` in a folder with settings and a fresh state."""
+def folder(lightsail: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with settings, the current one, and an environment with the emulator's keys."""
     (tmp_path / "broker.toml").write_text(
         '[[issuers]]\nname = "corp"\nissuer = "https://id.example.com"\naudience = "broker"\n'
         f'[[accounts]]\nname = "main"\nregions = ["eu-west-1"]\nendpoint_url = "{lightsail.url}"\n'
         '[audit]\norigin = "broker.example.com/audit"\n'
     )
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **lightsail.environment}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BROKER_CONFIG", raising=False)
+    for name, value in lightsail.environment.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
 
-    def broker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "broker.cli.main", *words]
-        done = subprocess.run(
-            command, check=False, cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, timeout=60
-        )
-        assert "Traceback" not in done.stderr
-        assert "BEGIN" not in done.stdout + done.stderr
-        return done
 
-    assert broker("init").returncode == 0
+@pytest.fixture
+def keys(folder: Path, capfd: pytest.CaptureFixture[str]) -> Keys:
+    """Answer what runs a command in that folder, on a fresh state."""
+    del folder
+
+    def broker(*words: str) -> Said:
+        code = main(words)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        assert "BEGIN" not in out + err
+        return Said(code, out, err)
+
+    assert broker("init").code == 0
     return broker
 
 
 PLACE = ("--account", "main", "--region", "eu-west-1")
 
 
-def test_a_key_s_life_in_custody(keys: Keys, tmp_path: Path) -> None:
-    assert keys("keys", "coverage").returncode == 1
-    added = keys("keys", "add", "team-key", *PLACE, "--private-key", "-", stdin=pem(rsa_key(), PrivateFormat.OpenSSH))
-    assert added.returncode == 0, added.stderr
-    assert aws_fingerprint(rsa_key()) in added.stderr
+def test_a_key_s_life_in_custody(keys: Keys, folder: Path) -> None:
+    assert keys("keys", "coverage").code == 1
+    (folder / "key").write_text(pem(rsa_key(), PrivateFormat.OpenSSH))
+    added = keys("keys", "add", "team-key", *PLACE, "--private-key", "key")
+    assert added.code == 0, added.err
+    assert aws_fingerprint(rsa_key()) in added.err
 
-    [item] = json.loads(keys("keys", "list", "--format", "json").stdout)
+    [item] = json.loads(keys("keys", "list", "--format", "json").out)
     assert (item["key_pair"], item["bits"], item["fingerprint"]) == ("team-key", 2048, aws_fingerprint(rsa_key()))
     coverage = keys("keys", "coverage", "--format", "json")
-    assert coverage.returncode == 0, coverage.stderr
-    assert json.loads(coverage.stdout) == [
-        {"instance": "main/eu-west-1/win-1", "key_pair": "team-key", "state": "held"}
-    ]
+    assert coverage.code == 0, coverage.err
+    assert json.loads(coverage.out) == [{"instance": "main/eu-west-1/win-1", "key_pair": "team-key", "state": "held"}]
 
-    new = tmp_path / "new.key"
+    new = folder / "new.key"
     new.write_bytes(base64.b64encode(bytes(range(32))))
     new.chmod(0o600)
     rewrapped = keys("keys", "rewrap", "--new-master-key", "file:new.key")
-    assert rewrapped.returncode == 0, rewrapped.stderr
-    assert keys("keys", "list").returncode == 7
-    (tmp_path / "broker.toml").open("a").write('[keys]\nmaster_key = "file:new.key"\n')
-    assert "team-key" in keys("keys", "list").stdout
+    assert rewrapped.code == 0, rewrapped.err
+    assert keys("keys", "list").code == 7
+    settings = folder / "broker.toml"
+    settings.write_text(settings.read_text() + '[keys]\nmaster_key = "file:new.key"\n')
+    assert "team-key" in keys("keys", "list").out
 
-    assert keys("keys", "remove", "team-key", *PLACE).returncode == 0
-    assert json.loads(keys("keys", "list", "--format", "json").stdout) == []
-    events = keys("audit", "search", "--format", "json").stdout
+    assert keys("keys", "remove", "team-key", *PLACE).code == 0
+    assert json.loads(keys("keys", "list", "--format", "json").out) == []
+    events = keys("audit", "search", "--format", "json").out
     for name in ("keys.added", "keys.rewrapped", "keys.removed"):
         assert name in events
 
 
-def test_a_file_is_read_and_refused_in_words(keys: Keys, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.pem"
+def test_a_file_is_read_and_refused_in_words(keys: Keys, folder: Path) -> None:
+    wrong = folder / "wrong.pem"
     wrong.write_text(pem(rsa_key(1)))
     refused = keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem")
-    assert refused.returncode == 2
-    assert aws_fingerprint(rsa_key()) in refused.stderr
+    assert refused.code == 2
+    assert aws_fingerprint(rsa_key()) in refused.err
     wrong.write_bytes(b"\xff\xfe")
-    assert "no private key" in keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem").stderr
-    assert keys("keys", "add", "team-key", *PLACE, "--private-key", "nowhere.pem").returncode == 2
+    assert "one private key" in keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem").err
+    assert keys("keys", "add", "team-key", *PLACE, "--private-key", "nowhere.pem").code == 2
 
 
 @pytest.mark.parametrize(
     "place", [("--account", "other", "--region", "eu-west-1"), ("--account", "main", "--region", "us-east-1")]
 )
 def test_a_place_that_the_settings_do_not_have_is_refused(keys: Keys, place: tuple[str, ...]) -> None:
-    refused = keys("keys", "add", "team-key", *place, "--private-key", "-", stdin=pem(rsa_key()))
-    assert refused.returncode == 2
-    assert "main/eu-west-1" in refused.stderr
+    refused = keys("keys", "add", "team-key", *place, "--private-key", "nowhere.pem")
+    assert refused.code == 2
+    assert "main/eu-west-1" in refused.err
 
 
-def test_a_pair_that_aws_does_not_have_is_refused(keys: Keys) -> None:
-    refused = keys("keys", "add", "other-key", *PLACE, "--private-key", "-", stdin=pem(rsa_key()))
-    assert refused.returncode == 2
-    assert "no key pair" in refused.stderr
+def test_a_pair_that_aws_does_not_have_is_refused(keys: Keys, folder: Path) -> None:
+    (folder / "key").write_text(pem(rsa_key()))
+    refused = keys("keys", "add", "other-key", *PLACE, "--private-key", "key")
+    assert refused.code == 2
+    assert "no key pair" in refused.err
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_key_can_come_through_a_pipe(folder: Path) -> None:
+    command = [sys.executable, "-m", "broker.cli.main", "keys", "add", "team-key", *PLACE, "--private-key", "-"]
+    done = subprocess.run(command, check=False, cwd=folder, input=pem(rsa_key()), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert aws_fingerprint(rsa_key()) in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,18 +29,25 @@ REGION = "eu-west-1"
 NO_RETRIES = AioConfig(retries={"mode": "standard", "total_max_attempts": 1})
 
 
-def _session(region: str, key_id: str, secret: str, token: str | None) -> aioboto3.Session:
-    return aioboto3.Session(
-        aws_access_key_id=key_id, aws_secret_access_key=secret, aws_session_token=token, region_name=region
-    )
+@cache
+def _session() -> aioboto3.Session:
+    """Answer one session for all tests: it holds the models, whose loading takes most of the time."""
+    return aioboto3.Session()
 
 
 @asynccontextmanager
 async def lightsail(
     emulator: Emulator, *, region: str = REGION, key_id: str = KEY_ID, secret: str = SECRET, token: str | None = None
 ) -> AsyncIterator[LightsailClient]:
-    session = _session(region, key_id, secret, token)
-    async with session.client("lightsail", endpoint_url=emulator.url, config=NO_RETRIES) as client:
+    async with _session().client(
+        "lightsail",
+        endpoint_url=emulator.url,
+        config=NO_RETRIES,
+        region_name=region,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+    ) as client:
         yield client
 
 
@@ -47,8 +55,15 @@ async def lightsail(
 async def sts(
     emulator: Emulator, *, key_id: str = KEY_ID, secret: str = SECRET, token: str | None = None
 ) -> AsyncIterator[STSClient]:
-    session = _session(REGION, key_id, secret, token)
-    async with session.client("sts", endpoint_url=emulator.url, config=NO_RETRIES) as client:
+    async with _session().client(
+        "sts",
+        endpoint_url=emulator.url,
+        config=NO_RETRIES,
+        region_name=REGION,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+    ) as client:
         yield client
 
 

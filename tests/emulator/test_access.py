@@ -97,6 +97,20 @@ async def test_keys_may_go_round_where_only_speed_matters(company: Mapping[str, 
     assert len({answer["certKey"] for answer in answers}) == 5
 
 
+async def test_answers_may_be_given_again_where_only_speed_matters(
+    company: Mapping[str, Any], clock: MovedClock, tmp_path: Path
+) -> None:
+    fixture = Fixture.of(company, tmp_path)
+    async with Emulator(fixture, clock=clock, reuse_answers=timedelta(minutes=1)) as emulator:
+        first = await details(emulator, "web-1", "ssh")
+        again = await details(emulator, "web-1", "ssh")
+        other = await details(emulator, "new", "ssh")
+        clock.ahead = timedelta(minutes=2)
+        later = await details(emulator, "web-1", "ssh")
+    assert first["certKey"] == again["certKey"]
+    assert len({answer["certKey"] for answer in (first, other, later)}) == 3
+
+
 async def test_more_calls_at_once_than_keys_wait_for_theirs(emulator: Emulator) -> None:
     answers = await asyncio.gather(*(details(emulator, "web-1", "ssh") for _ in range(4)))
     assert len({answer["privateKey"] for answer in answers}) == 4

@@ -125,9 +125,8 @@ async def test_faults_come_and_go_over_http(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("body", ["{", '{"kind": "explode"}', '{"times": 1}', '[{"kind": "drop", "x": 1}]', "7"])
 async def test_a_fault_that_makes_no_sense_is_refused(emulator: Emulator, body: str) -> None:
-    async with aiohttp.ClientSession() as http:
-        async with http.post(f"{emulator.url}/_emulator/faults", data=body) as answer:
-            assert answer.status == 400
+    async with aiohttp.ClientSession() as http, http.post(f"{emulator.url}/_emulator/faults", data=body) as answer:
+        assert answer.status == 400
 
 
 @pytest.mark.parametrize(

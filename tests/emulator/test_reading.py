@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3  # type: ignore[import-untyped] -- it ships no types
+import boto3  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from broker.emulator import Emulator

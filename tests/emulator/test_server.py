@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from broker.emulator import Emulator, Fixture
-from broker.emulator.calls import Call, new_call_list
 from broker.emulator.callers import utc_now
+from broker.emulator.calls import Call, new_call_list
 from tests.emulator.clients import lightsail
 
 

@@ -171,7 +171,7 @@ async def test_an_issuer_that_drips_holds_up_neither_itself_nor_the_event_loop(
         session._timeout = aiohttp.ClientTimeout(total=0.3)  # noqa: SLF001 - five seconds are too long for a test
         started = time.monotonic()
         assert await failure(session, site.keys_uri) == "timeout"
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 4
 
 
 async def test_the_last_good_set_outlives_every_fault(site: IssuerSite, mint: Mint, clock: StillClock) -> None:
@@ -211,7 +211,7 @@ async def test_one_hanging_issuer_leaves_the_others_alone(site: IssuerSite, mint
     await asyncio.sleep(0.05)
     started = time.monotonic()
     await accepted(door, mint.token())
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 4
     assert not door.health().ready
     assert door.health().detail == "slow: no keys (not fetched yet)"
     assert site.calls.count("/hanging") == 1
@@ -230,7 +230,10 @@ async def test_a_start_with_an_unreachable_issuer_succeeds_and_heals(
     assert (door.health().component, door.health().ready) == ("issuers", False)
     assert await cause_of(door, mint.token()) == "keys_unavailable"
     site.answer("/keys", key_set_document(rsa_key))
-    await asyncio.sleep(1.2)
+    deadline = time.monotonic() + 10
+    while not door.health().ready:  # the first new attempt comes after a second
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
     await accepted(door, mint.token())
     assert door.health().ready
     await door.close()

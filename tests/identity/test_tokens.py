@@ -60,6 +60,13 @@ async def test_a_bare_token_becomes_a_caller_without_extras(door: Authenticator,
     assert (caller.groups, caller.email, caller.mfa, caller.authenticated_at) == ((), None, False, None)
 
 
+def test_the_issuer_is_looked_at_again_once_the_signature_holds(mint: Mint) -> None:
+    """Even if a caller of `verify` brought the wrong issuer's settings."""
+    other = replace(CORP, issuer="https://other.example.com")
+    with pytest.raises(InvalidToken, match="unknown_issuer"):
+        verify(parse(mint.token()), other, parse_key_set(key_set_document(mint.key)), NOW)
+
+
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # one of the libraries prefers its newer name
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA"])
 def test_what_we_accept_two_other_libraries_accept_as_well(algorithm: str, clock: StillClock) -> None:

@@ -1,7 +1,9 @@
 """The front door in front of a real OpenID provider: discovery, three algorithms, rotation."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,10 @@ def device_login(provider: OpenIdProvider, login: str) -> str:
     provider.approve_device(str(started["verification_uri_complete"]), login)
     grant = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": str(started["device_code"])}
     return str(provider.post("/token", client_id="cli", **grant)["access_token"])
+
+
+def test_its_lock_file_pins_every_package_and_names_no_place_to_fetch_it_from() -> None:
+    lock = json.loads((Path(__file__).parents[1] / "real" / "oidc" / "package-lock.json").read_bytes())
+    packages = [entry for name, entry in lock["packages"].items() if name]
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages)
+    assert "://" not in json.dumps(lock)

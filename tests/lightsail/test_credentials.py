@@ -98,6 +98,18 @@ async def test_a_failure_is_not_asked_for_again_by_every_caller(
     assert issuer.asked == 2
 
 
+async def test_an_early_renewal_that_fails_is_left_alone_for_a_while(
+    credentials: RenewableCredentials, issuer: Issuer, clock: ManualClock
+) -> None:
+    await key(credentials)
+    issuer.failure = OSError("down")
+    clock.pass_by(minutes=46)
+    for _ in range(20):
+        await key(credentials)
+        await asyncio.sleep(0.001)
+    assert issuer.asked == 2
+
+
 async def test_what_was_discarded_is_renewed_once_however_many_discard_it(
     credentials: RenewableCredentials, issuer: Issuer
 ) -> None:

@@ -14,8 +14,8 @@ from broker.errors import (
 )
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.probing import probe
-from broker.lightsail.session import ROLE_SESSION, Account, Tuning
-from broker.model import Platform, Protocol, SealedPassword, Secret, SshKeyPair
+from broker.lightsail.session import ROLE_SESSION, Account, AccountSession, Tuning
+from broker.model import Platform, Protocol, SealedPassword, Secret, SshKeyPair, utc_now
 from tests.doubles.lightsail import LINUX, QUICK, WINDOWS, WatchedEmulator, account, instance
 from tests.lightsail.conftest import Emulating
 
@@ -317,6 +317,15 @@ async def test_nothing_in_the_environment_moves_the_way_to_aws(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with Gateway([account(emulator.url, role_arn=ROLE)], QUICK) as gateway:
         assert await gateway.instances("main", "eu-west-1")
+
+
+async def test_the_environment_names_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_LIGHTSAIL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    session = AccountSession(Account(name="main", regions=("eu-west-1",)), QUICK, utc_now)
+    clients = await session.start()
+    assert clients["eu-west-1"].meta.endpoint_url == "https://lightsail.eu-west-1.amazonaws.com"
+    await session.close()
 
 
 async def test_a_probe_finds_nothing_to_complain_about_where_all_is_allowed(

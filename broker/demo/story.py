@@ -1,0 +1,152 @@
+"""The story: who asks for what, what is decided, the real login, the refusal, and the proof of it all.
+
+Every command that is shown is really run, as a process of its own, the way a person or a script would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broker.demo.stage import ALICE, BOB, CAROL, Person, Stage
+
+DENIED, NEEDS_MORE = 3, 6
+Say = Callable[[str], None]
+
+
+class Disappointment(Exception):
+    """The demonstration did not go as it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Story:
+    """Plays on a stage; `say` prints a line, `strong` and `faint` are how it stands out."""
+
+    def __init__(self, stage: Stage, say: Say, strong: Callable[[str], str], faint: Callable[[str], str]) -> None:
+        self._stage = stage
+        self._say = say
+        self._strong = strong
+        self._faint = faint
+        self._act = 0
+
+    async def play(self) -> None:
+        """Play every act; raises Disappointment when one does not go as it must."""
+        await self._custody()
+        await self._getting_in()
+        await self._windows()
+        await self._refusals()
+        await self._proof()
+
+    async def _custody(self) -> None:
+        self._open_act("The key of the Windows servers goes into custody, encrypted; nobody needs it again")
+        key = self._stage.folder / "team-key.pem"
+        options = ["--account", "main", "--region", "eu-west-1", "--private-key", str(key)]
+        await self._broker(ALICE, ["keys", "add", "team-key", *options, "--config", str(self._stage.config)])
+
+    async def _getting_in(self) -> None:
+        self._open_act("alice, an operator, asks for web-1 in production")
+        await self._expect(NEEDS_MORE, ALICE, ["get", "web-1"])
+        shown = await self._expect(0, ALICE, ["get", "web-1", "--reason", "checkout is slow"])
+        credential = json.loads(shown.out)
+        self._describe(credential)
+        if self._stage.sshd is None:
+            self._tell("(no sshd is installed here, so nobody logs in; the certificate is real all the same)")
+            return
+        login = await asyncio.to_thread(
+            self._stage.sshd.login,
+            private_key=credential["ssh"]["private_key"],
+            certificate=credential["ssh"]["certificate"],
+            known_hosts="\n".join(credential["ssh"]["known_hosts"]),
+            command=("echo", "in"),
+        )
+        self._say(f"    {self._faint('$')} ssh -i … {credential['username']}@{credential['host']} echo in")
+        if login.returncode != 0 or login.stdout != "in\n":
+            raise Disappointment(f"the login failed: {login.stderr}")
+        self._tell("in: a real sshd took the certificate, and its host key was the pinned one")
+
+    async def _windows(self) -> None:
+        self._open_act("alice asks for win-1, whose password is sealed to a key pair of the company")
+        shown = await self._expect(0, ALICE, ["get", "win-1", "--reason", "patch day"])
+        credential = json.loads(shown.out)
+        self._describe(credential)
+        password = credential["rdp"]["password"]
+        self._tell(f"Administrator's password, opened in custody: {'•' * len(password)} (not shown here)")
+        for warning in credential["warnings"]:
+            self._tell(self._faint(warning))
+
+    async def _refusals(self) -> None:
+        self._open_act("bob, a developer, tries production; a stranger tries anything")
+        await self._expect(DENIED, BOB, ["get", "web-1", "--reason", "just looking"])
+        stranger = Person("mallory", ())
+        self._stage.token_file(stranger).write_text(self._stage.token_file(ALICE).read_text()[:-8] + "AAAAAAAA")
+        await self._expect(DENIED, stranger, ["get", "web-1"])
+
+    async def _proof(self) -> None:
+        self._open_act("carol, an auditor, reads what happened, and proves that nothing was changed")
+        config = ["--config", str(self._stage.config)]
+        await self._broker(CAROL, ["audit", "search", *config], show_output=True)
+        await self._broker(CAROL, ["audit", "verify", *config], show_output=True)
+
+    def _open_act(self, title: str) -> None:
+        self._act += 1
+        self._say("")
+        self._say(self._strong(f"{self._act}  {title}"))
+
+    def _tell(self, line: str) -> None:
+        self._say(f"    {line}")
+
+    def _describe(self, credential: dict[str, Any]) -> None:
+        policies = ", ".join(credential["decision"]["policies"])
+        self._tell(f"allowed by policy {self._strong(policies)} until {credential['lease']['expires_at']}")
+        self._tell(f"audit event {credential['audit']['index']}, leaf {credential['audit']['leaf_hash'][:16]}…")
+
+    async def _expect(self, code: int, person: Person, words: Sequence[str]) -> Shown:
+        shown = await self._run(person, words)
+        if shown.code != code:
+            raise Disappointment(f"exit code {shown.code} instead of {code}: {shown.err}")
+        if code:
+            for line in shown.err.splitlines():
+                if "request:" not in line:
+                    self._tell(line)
+            self._tell(self._faint(f"exit code {code}"))
+        return shown
+
+    async def _broker(self, person: Person, words: Sequence[str], *, show_output: bool = False) -> Shown:
+        shown = await self._run(person, words)
+        for line in (shown.out if show_output else shown.err).splitlines():
+            self._tell(line)
+        if shown.code != 0:
+            raise Disappointment(f"exit code {shown.code}: {shown.err}")
+        return shown
+
+    async def _run(self, person: Person, words: Sequence[str]) -> Shown:
+        folder = f"{self._stage.folder}/"
+        line = shlex.join(["broker", *words]).replace(folder, "")
+        self._say(f"    {self._faint(f'{person.name} $')} {line}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "broker",
+            *words,
+            env={**os.environ, **self._stage.environment(person)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return Shown(process.returncode or 0, out.decode(), err.decode())
