@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -87,7 +87,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
             (folder / "broker.toml").write_text(SETTINGS.format(issuer=ISSUER, endpoint=double))
             list(state.create(settings.load(folder / "broker.toml", {})))
             await _take_custody(folder)
-            with _serve(folder) as (url, process):
+            async with _serve(folder) as (url, process):
                 yield World(folder, double, url, process)
 
 
@@ -156,18 +156,28 @@ def _double(emulator_url: str) -> Iterator[str]:
         process.stdin.close()
 
 
-@contextmanager
-def _serve(folder: Path) -> Iterator[tuple[str, int]]:
+@asynccontextmanager
+async def _serve(folder: Path) -> AsyncIterator[tuple[str, int]]:
     log = folder / "broker.log"
     words = [sys.executable, "-m", "broker", "serve", "--config", str(folder / "broker.toml")]
-    with log.open("wb") as stderr, subprocess.Popen(words, stderr=stderr) as process:
-        deadline = time.monotonic() + 30
-        while "serving on " not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        url = next(line for line in log.read_text().splitlines() if "serving on " in line).partition("serving on ")[2]
-        try:
-            yield url, process.pid
-        finally:
-            process.terminate()
+    with _written(log) as stderr:
+        process = await asyncio.create_subprocess_exec(*words, stderr=stderr)
+    async with asyncio.timeout(60):
+        while not (url := _served_at(log)):
+            assert process.returncode is None, log.name
+            await asyncio.sleep(0.1)
+    try:
+        yield url, process.pid
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def _written(path: Path) -> BinaryIO:
+    return path.open("wb")
+
+
+def _served_at(log: Path) -> str:
+    return next(
+        (line.partition("serving on ")[2] for line in log.read_text().splitlines() if "serving on " in line), ""
+    )

@@ -68,10 +68,10 @@ def encode(members: Document, index: int, time: str) -> bytes:
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
     """Bound a text to `limit` characters and replace NUL and lone surrogates, which no store takes."""
+    if len(text) <= limit and text.isascii() and "\x00" not in text:
+        return text
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    if text.isascii() and "\x00" not in text:
-        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

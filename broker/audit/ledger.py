@@ -170,6 +170,8 @@ class Ledger:
         self._refuse_when_poisoned()
         try:
             self._store.check()
+            if self.hindrance:
+                self._probe()
             if self.unsealed and (seal or 0 < threshold <= self.unsealed):
                 return self._seal()
         except NotWritten as problem:
@@ -178,6 +180,12 @@ class Ledger:
         except StoreError as problem:
             raise self._poisoned_by(problem) from problem
         return ""
+
+    def _probe(self) -> None:
+        """Find out by an empty commit whether writing works again: while it does not, nobody may send events."""
+        head = self._head(self._tree)
+        self._store.append(Batch(head, head, (), ()))
+        self.hindrance = ""
 
     def read_back_some(self) -> None:
         """Read back what is new once it is enough, so that sealing has little left to read."""

@@ -245,9 +245,12 @@ def _failed(event: Event, error: Exception) -> Event:
 
 
 def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened) -> datetime:
-    """Answer the earliest of what AWS says, what the deciding policies allow and what the token allows."""
+    """Answer the earliest of what AWS says, what the deciding policies allow and what the token allows.
+
+    A token is accepted for some seconds after its end; what it allows has ended by then, but not before now.
+    """
     by_policy = now + decision.max_duration if decision.max_duration else None
-    return min(filter(None, (opened.expires_at, by_policy, caller.token_expires_at)))
+    return max(now, min(filter(None, (opened.expires_at, by_policy, caller.token_expires_at))))
 
 
 _NEXT = {

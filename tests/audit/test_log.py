@@ -178,6 +178,21 @@ async def test_a_clean_failure_fails_its_batch_and_heals(log: AuditLog, store: F
     assert len(events(database)) == 2
 
 
+async def test_a_clean_failure_heals_without_anybody_writing(
+    store: FaultyStore, signer: Signer, database: Path
+) -> None:
+    log = await AuditLog.open(store, signer, pace=QUICK)
+    store.fail_before = NotWritten("disk full")
+    with pytest.raises(AuditUnavailable):
+        await log.append(an_event())
+    await asyncio.sleep(0.05)
+    assert not log.health().ready
+    store.fail_before = None
+    await until(lambda: log.health().ready)
+    assert len(events(database)) == 1
+    await log.close()
+
+
 async def test_an_unknown_failure_poisons_until_the_log_is_opened_again(
     log: AuditLog, store: FaultyStore, signer: Signer, database: Path
 ) -> None:

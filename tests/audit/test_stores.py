@@ -16,7 +16,7 @@ from broker.audit.leaves import parse
 from broker.audit.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from broker.audit.stores import Batch, Head, HeadMoved, Node, NotWritten, Record, Store, StoredCheckpoint, StoreError
 from broker.audit.stores.files import filesystem_of
-from broker.audit.stores.sqlite import SqliteStore
+from broker.audit.stores.sqlite import SqliteStore, make_durable
 from broker.audit.stores.sqlite_reader import SqliteReader
 from tests.audit.conftest import write_log
 from tests.doubles.audit import an_event
@@ -179,6 +179,11 @@ def test_what_is_no_database_is_refused(database: Path) -> None:
     database.write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreError):
         SqliteStore(database).open()
+
+
+def test_a_database_that_cannot_keep_commits_durable_is_refused() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(StoreError, match="journal memory"):
+        make_durable(connection)
 
 
 def test_a_full_store_is_a_clean_failure(database: Path) -> None:

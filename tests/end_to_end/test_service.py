@@ -10,8 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ class Place:
         """Run a command in the folder."""
         return await run_broker(words, {**AWS, "BROKER_CONFIG": str(self.folder / "broker.toml")})
 
-    @contextmanager
-    def serving(self) -> Iterator[Running]:
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Running]:
         """Run `broker serve`."""
         log = self.folder / "stderr"
         with log.open("wb") as stderr:
@@ -70,7 +70,7 @@ class Place:
                 env={**os.environ, **AWS},
             )
             try:
-                yield Running(self, process, _url(log, process))
+                yield Running(self, process, await _url(log, process))
             finally:
                 process.kill()
                 process.wait()
@@ -95,14 +95,18 @@ class Running:
             return json.load(answer)
 
 
-def _url(log: Path, process: subprocess.Popen[bytes]) -> str:
+def _lines(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+async def _url(log: Path, process: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
+        for line in _lines(log):
             if "serving on " in line:
                 return line.partition("serving on ")[2]
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
+        await asyncio.sleep(0.05)  # the emulator answers on this very loop
+    raise AssertionError(_lines(log))
 
 
 @pytest.fixture
@@ -126,12 +130,12 @@ async def test_a_token_of_a_real_openid_provider_opens_an_instance(place: Place)
         *("settings", "audit", "policies", "keys", "tls", "issuers", "lightsail"),
     }
 
-    with place.serving() as service:
+    async with place.serving() as service:
         for algorithm in ("RS256", "ES256", "EdDSA"):
             token = place.provider.client_credentials(algorithm)
             document = await asyncio.to_thread(service.ask, "/v1/credentials", token, {"instance": "web-dev"})
             assert document["decision"]["policies"] == ["ci"]
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(timeout=10) == 0
+        assert await asyncio.to_thread(service.process.wait, 10) == 0
     verified = await place.broker("audit", "verify", "--require-sealed")
     assert verified.code == 0, verified.out + verified.err

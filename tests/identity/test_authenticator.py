@@ -9,6 +9,7 @@ from broker.errors import InvalidToken
 from broker.identity import authenticator
 from broker.identity.authenticator import Authenticator
 from broker.identity.faults import Fault
+from broker.identity.keys import KeySet
 from tests.doubles.identity import CORP, CallersByToken, HeldKeys, Mint, SigningKey, StillClock, accepted, cause_of
 
 
@@ -141,6 +142,22 @@ async def test_a_remembered_token_ends_with_the_key_set(
     assert await cause_of(counting_door, token) == "unknown_key"
     counted.replace()
     assert await cause_of(counting_door, token) == "keys_unavailable"
+
+
+class SlowKeys(HeldKeys):
+    """Keys that take an hour to come, of which the clock knows."""
+
+    def __init__(self, key: SigningKey, clock: StillClock) -> None:
+        super().__init__(key)
+        self.clock = clock
+
+    async def for_token(self, issuer: str, key_id: str | None) -> KeySet | None:
+        self.clock.forward(hours=1)
+        return await super().for_token(issuer, key_id)
+
+
+async def test_a_token_that_expires_while_its_keys_are_fetched_is_expired(mint: Mint, clock: StillClock) -> None:
+    assert await cause_of(Authenticator([CORP], SlowKeys(mint.key, clock), clock), mint.token()) == "expired"
 
 
 @pytest.mark.parametrize(("hours", "cause"), [(2, "expired"), (-2, "not_yet_valid")])

@@ -75,6 +75,14 @@ class Test31PerformAlgorithmVerification:
         await accepted(door, f"{signing_input}.{b64(mint.key.sign(signing_input.encode(), 'PS256'))}")
         assert await cause_of(door, mint.token({"alg": "RS512"})) == "algorithm_not_allowed"
 
+    @pytest.mark.parametrize("algorithm", ["RS256", "ES384", "EdDSA"])
+    async def test_a_key_without_alg_takes_no_algorithm_of_another_type_or_curve(
+        self, ec_key: SigningKey, clock: StillClock, algorithm: str
+    ) -> None:
+        door = Authenticator([CORP], HeldKeys(ec_key.jwk(alg=None)), clock)
+        await accepted(door, Mint(clock, ec_key).token())
+        assert await cause_of(door, Mint(clock, ec_key).token({"alg": algorithm})) == "algorithm_not_allowed"
+
 
 class Test32UseAppropriateAlgorithms:
     @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA"])

@@ -66,7 +66,7 @@ class StoredCheckpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction appends: it begins at `before` and ends at `after`."""
+    """What one transaction appends: it begins at `before` and ends at `after`. Without records it is a trial."""
 
     before: Head
     after: Head

@@ -87,7 +87,7 @@ class SqliteStore:
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
         try:
-            _make_durable(connection)
+            make_durable(connection)
             if self._max_pages:
                 connection.execute(f"PRAGMA max_page_count={self._max_pages:d}")
         except BaseException:
@@ -142,8 +142,7 @@ class SqliteStore:
         if moved.rowcount != 1:
             raise HeadMoved("the audit log was appended to by somebody else")
         _insert(connection, "events", [_row(record) for record in batch.records])
-        if batch.nodes:
-            _insert(connection, "nodes", batch.nodes)
+        _insert(connection, "nodes", batch.nodes)
         _project(connection, batch.records)
 
     def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
@@ -205,7 +204,7 @@ def _translate(error: sqlite3.Error) -> StoreError:
     return NotWritten(message) if isinstance(code, int) and code & 0xFF in _CLEAN else StoreError(message)
 
 
-def _make_durable(connection: sqlite3.Connection) -> None:
+def make_durable(connection: sqlite3.Connection) -> None:
     """Ask for durable commits, and believe only what is read back."""
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA mmap_size=0")
@@ -258,6 +257,8 @@ def _row(record: Record) -> tuple[object, ...]:
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
     """Insert in few statements: each one hands the interpreter lock away and must wait to get it back."""
+    if not rows:
+        return
     waiting = iter(rows)
     left = len(rows)
     place = f"({', '.join('?' * len(rows[0]))})"
@@ -272,8 +273,7 @@ def _project(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Keep the view of requests that have no answer yet. Ids are unique: the edge makes them."""
     opened = [(r.idx, _request_id(r.members)) for r in records if r.members["event"] == "credential.requested"]
     closed = [(_request_id(r.members),) for r in records if r.members["event"] in _CLOSING]
-    if opened:
-        _insert(connection, "open_requests", opened)
+    _insert(connection, "open_requests", opened)
     for ids in closed:
         connection.execute("DELETE FROM open_requests WHERE request_id = ?", ids)
 
