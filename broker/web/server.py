@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ssl
+from http import HTTPStatus
 from pathlib import Path
+from uuid import uuid4
 
 from aiohttp import web
+
+from broker.errors import InvalidRequest
+from broker.web.problems import CONTENT_TYPE, problem
 
 HEADER_SECONDS = 10
 """aiohttp cuts the header phase, of the first request too, at its keep-alive time."""
 DRAIN_SECONDS = 25
+MAX_HEADER = 9 * 1024
+"""Bytes of one header: a token of 8 KiB, which is the most that `identity` looks at, and its scheme."""
 
 
 def tls_context(certificate: Path, private_key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -29,16 +36,55 @@ def tls_context(certificate: Path, private_key: Path, client_ca: Path | None = N
     return context
 
 
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, but for what it tells about requests that are no HTTP: neither them nor its own name."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        del exc, message
+        if request.writer.output_size > 0:
+            raise ConnectionError("something was sent already")
+        return unreadable(status)
+
+
+class _Connections(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        # aiohttp has no setting for the class of its connections; everything else of the server stays as it made it.
+        server = await super()._make_server()
+        server.__class__ = _Connections
+        return server
+
+
+def unreadable(status: int) -> web.Response:
+    """Answer what could not be read as HTTP, without repeating any of it."""
+    body = problem(InvalidRequest(), uuid4().hex, HTTPStatus(status)).model_dump_json(exclude_none=True)
+    response = web.Response(status=status, text=body, content_type=CONTENT_TYPE)
+    response.headers["Server"] = "broker"  # else it would be aiohttp's name and version
+    response.force_close()
+    return response
+
+
 class Listener:
     """One listening socket and the application behind it."""
 
     def __init__(self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        self._runner = web.AppRunner(
+        self._runner = _Runner(
             application,
             access_log=None,
             keepalive_timeout=HEADER_SECONDS,
             shutdown_timeout=DRAIN_SECONDS,
             handle_signals=False,
+            max_field_size=MAX_HEADER,
         )
         self._host, self._port, self._tls = host, port, tls
 
