@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker import settings, state
 from broker.demo.stage import make_tls
@@ -128,11 +127,10 @@ def _people(folder: Path) -> None:
     key = rsa.generate_private_key(65537, 2048)
     public = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     (folder / "jwks.json").write_text(json.dumps({"keys": [{**public, "kid": "1", "alg": "RS256", "use": "sig"}]}))
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     now = datetime.now(UTC)
     common = {"iss": ISSUER, "aud": "broker", "groups": ["ops"], "iat": now, "exp": now + timedelta(hours=1)}
     tokens = (
-        jwt.encode({**common, "sub": f"person-{n}"}, pem, "RS256", headers={"typ": "at+jwt", "kid": "1"})
+        jwt.encode({**common, "sub": f"person-{n}"}, key, "RS256", headers={"typ": "at+jwt", "kid": "1"})
         for n in range(PEOPLE)
     )
     (folder / "tokens").write_text("\n".join(tokens))

@@ -19,7 +19,9 @@ BrokerError
 ├── Upstream                 AWS's side
 │   └── UpstreamError · UpstreamUnavailable
 └── Unavailable              our side
-    └── AuditUnavailable · Overloaded · PoliciesUnavailable · KeysUnavailable
+    ├── AuditUnavailable
+    │   └── AuditInUse           another process writes the log
+    └── Overloaded · PoliciesUnavailable · KeysUnavailable
 """
 
 from __future__ import annotations
@@ -214,6 +216,10 @@ class AuditUnavailable(Unavailable):
 
     code = "audit_unavailable"
     sentence = "The audit log cannot be written; no credential leaves without its record."
+
+
+class AuditInUse(AuditUnavailable):
+    """Another process of the broker has the log open for writing, such as the running service."""
 
 
 class Overloaded(Unavailable):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 import structlog
 
+from broker.audit.spool import Spool
 from broker.authorization.policies import Policies
 from broker.authorization.snapshot import PolicySnapshot
 from broker.errors import AuditUnavailable
 from broker.model import Event, Receipt
+from broker.unsealing.custody import Custody
 
 _log = structlog.get_logger("broker.service")
 
@@ -74,6 +76,52 @@ async def record_failures(counter: FailureCounter, log: Log, every: float = 60.0
         if counts := counter.drain_failures():
             with suppress(AuditUnavailable):
                 await log.append(Event(event="authentication.failures", outcome="failure", details={"counts": counts}))
+
+
+@asynccontextmanager
+async def collecting(spool: Spool, log: Log, every: float = 1.0) -> AsyncIterator[None]:
+    """Record what operators' commands leave in the spool: now, every second, and once more at the end."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(_collect_until(stop, spool, log, every))
+    try:
+        yield
+    finally:
+        stop.set()  # not cancelled: what is half collected would be recorded twice
+        await task
+
+
+async def _collect_until(stop: asyncio.Event, spool: Spool, log: Log, every: float) -> None:
+    trouble = ""
+    ending = False
+    while not ending:
+        ending = stop.is_set()
+        told, trouble = trouble, await _collect(spool, log)
+        if trouble and trouble != told:
+            _log.error("what operators did cannot be recorded now", detail=trouble)
+        if not ending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), every)
+
+
+async def _collect(spool: Spool, log: Log) -> str:
+    """Answer what went wrong. Whatever it is, the next round tries again."""
+    try:
+        if count := await spool.collect(log.append):
+            _log.info("recorded what operators did", events=count)
+    except AuditUnavailable as problem:
+        return problem.cause
+    return ""
+
+
+async def watch_keys(custody: Custody, every: float = 1.0) -> None:
+    """Take over what operators' commands change in custody within a second or so, until cancelled."""
+    known = custody.problems
+    while True:
+        await asyncio.sleep(every)
+        await custody.refresh()
+        if custody.problems != known:
+            known = custody.problems
+            _log.warning("the keys in custody", problems=known)
 
 
 async def ended(task: asyncio.Task[None]) -> None:

@@ -90,6 +90,17 @@ class Action(StrEnum):
     READ_AUDIT = "readAudit"
 
 
+LIGHTSAIL_REGIONS = frozenset(
+    {
+        *("us-east-1", "us-east-2", "us-west-2", "ca-central-1"),
+        *("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1"),
+        *("ap-south-1", "ap-northeast-1", "ap-northeast-2"),
+        *("ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-5"),
+    }
+)
+"""Where Lightsail is offered: AWS General Reference, "Amazon Lightsail endpoints and quotas". The SDK takes any."""
+
+
 # Lightsail's own rule `\w[\w\-]*\w` is not anchored and admits any script; see the class below for ours.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9]", re.ASCII)
 
@@ -172,6 +183,8 @@ class Instance:
     state: str
     tags: Mapping[str, str] = field(default_factory=dict)
     key_pair: str = ""
+    key_pair_fingerprint: str = ""
+    """As AWS writes it; empty when AWS has no such pair any more, or could not be asked."""
     arn: str = ""
     warnings: tuple[str, ...] = ()
 

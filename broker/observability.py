@@ -5,11 +5,14 @@ Local variables, bodies and secrets never get into a line, whatever the level; e
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, MutableMapping
-from typing import Any, BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
@@ -20,6 +23,8 @@ from broker.model import Health
 
 _MAX_TEXT = 2_000
 _MAX_FRAMES = 12
+_MAX_ITEMS = 50
+_MAX_INTEGER = 1 << 53
 
 
 def _place_of_error(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -34,20 +39,51 @@ def _place_of_error(_: object, __: str, line: MutableMapping[str, Any]) -> Mutab
 
 
 def _bounded(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Cut long texts, drop what is None, and make lone surrogates harmless."""
-    return {
-        name: value[:_MAX_TEXT].encode("utf-8", "replace").decode() if isinstance(value, str) else value
-        for name, value in line.items()
-        if value is not None
-    }
+    """Keep plain values only, each of bounded size; drop what is None."""
+    return {name: _plain(value) for name, value in line.items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    """Cut long texts and lists, make lone surrogates harmless, and write anything else as its type's name."""
+    match value:
+        case str():
+            return value[:_MAX_TEXT].encode("utf-8", "replace").decode()
+        case bool() | float() | None:
+            return value
+        case int():
+            return value if abs(value) < _MAX_INTEGER else "a large integer"
+        case list() | tuple():
+            return [_plain(item) for item in value[:_MAX_ITEMS]]
+    return type(value).__name__
 
 
 def _json(line: object, **_: object) -> bytes:
-    return orjson.dumps(line, default=lambda value: type(value).__name__, option=orjson.OPT_NON_STR_KEYS)
+    """Write one line of JSON; outside ASCII there are characters that end a line or turn it round, so escape them."""
+    text = orjson.dumps(line)
+    return text if text.isascii() else json.dumps(line, separators=(",", ":")).encode("ascii")
+
+
+class _Sink:
+    """A stream that takes no service down: what cannot be written, on a full disk or a closed pipe, is lost."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _ToStructlog(logging.Handler):
-    """Carries what libraries log by the standard library into the same JSON lines: message and place, no traceback."""
+    """Carries what libraries log by the standard library into the same JSON lines: message and kind of error alone.
+
+    Of a message only its first line: asyncio puts the texts of exceptions into the others.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -55,7 +91,21 @@ class _ToStructlog(logging.Handler):
         except Exception:  # noqa: BLE001 - a library's bad format string must not stop the service
             message = str(record.msg)
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        structlog.get_logger(record.name).log(record.levelno, message, error=error)
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)
+        first_line = message.partition("\n")[0]
+        # As an argument, and not as the event itself: a message may hold anything, "%" too.
+        structlog.get_logger().log(level, "library", logger=record.name, message=first_line, error=error)
+
+
+def _last_resort(kind: type[BaseException] | None, where: str) -> None:
+    name = kind.__name__ if kind else None
+    structlog.get_logger().error("unexpected failure outside of any request", where=where, error=name)
+
+
+def catch_what_nobody_catches() -> None:
+    """Let threads and finalizers that fail leave a line of this log, instead of a traceback with whatever text."""
+    threading.excepthook = lambda failure: _last_resort(failure.exc_type, "thread")
+    sys.unraisablehook = lambda failure: _last_resort(failure.exc_type, "finalizer")
 
 
 def configure_logging(stream: BinaryIO | None = None, level: int = logging.INFO) -> None:
@@ -69,7 +119,7 @@ def configure_logging(stream: BinaryIO | None = None, level: int = logging.INFO)
             structlog.processors.JSONRenderer(serializer=_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Sink(stream or sys.stderr.buffer))),
         cache_logger_on_first_use=stream is None,
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)

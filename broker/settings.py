@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from broker.model import LIGHTSAIL_REGIONS
+
 PREFIX = "BROKER__"
 _SEPARATOR = "__"
 
@@ -95,19 +97,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-# Where Lightsail is offered (AWS General Reference, "Amazon Lightsail endpoints and quotas"). The SDK takes any text.
-REGIONS = frozenset(
-    {
-        *("us-east-1", "us-east-2", "us-west-2", "ca-central-1"),
-        *("eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1"),
-        *("ap-south-1", "ap-northeast-1", "ap-northeast-2"),
-        *("ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-5"),
-    }
-)
-
-
 def _region(text: str) -> str:
-    if text not in REGIONS:
+    if text not in LIGHTSAIL_REGIONS:
         raise ValueError("Lightsail is not offered in a region of this name")
     return text
 

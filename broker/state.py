@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from broker import wiring
@@ -11,6 +12,7 @@ from broker.audit.keyfiles import create_signing_key, public_path
 from broker.audit.stores.sqlite import SqliteStore
 from broker.errors import AuditUnavailable, KeysUnavailable
 from broker.settings import Settings
+from broker.unsealing.files import require_private
 from broker.unsealing.masterkeys import create_master_key_file
 
 
@@ -19,8 +21,11 @@ def create(settings: Settings) -> Iterator[str]:
 
     Raises:
         AuditUnavailable: of log and signing key only one is there, so the other was lost; or they cannot be made.
-        KeysUnavailable: there are keys, but their master key is gone; or it cannot be made.
+        KeysUnavailable: there are keys, but their master key is gone; or it cannot be made; or others may touch the
+            directory of the keys.
     """
+    with suppress(FileNotFoundError):
+        require_private(settings.keys.directory)
     yield from _audit(settings)
     yield from _custody(settings)
 

@@ -19,12 +19,22 @@ from broker import __version__
 from broker.audit.checkpoints import Signer
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog
+from broker.audit.operators import operator_log as open_for_operator
 from broker.audit.review import Review
+from broker.audit.spool import Append, Spool
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
 from broker.authorization.policies import Policies
 from broker.delivery.credentials import credential
-from broker.housekeeping import ended, record_failures, record_policies, reload_policies, watch_policies
+from broker.housekeeping import (
+    collecting,
+    ended,
+    record_failures,
+    record_policies,
+    reload_policies,
+    watch_keys,
+    watch_policies,
+)
 from broker.identity.authenticator import Authenticator
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
@@ -95,6 +105,16 @@ async def audit_log(settings: Settings, clock: Clock = utc_now) -> AsyncIterator
         await log.close()
 
 
+@asynccontextmanager
+async def operator_log(
+    settings: Settings, say: Callable[[str], object], clock: Clock = utc_now
+) -> AsyncIterator[Append]:
+    """Answer how an operator's command records what it does, whether or not the service runs; `say` tells people."""
+    store, spool = SqliteStore(database(settings)), Spool(database(settings), clock)
+    async with open_for_operator(store, signer(settings), spool, say=say, clock=clock) as append:
+        yield append
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A running service. `reload_policies` takes them in as they are now."""
@@ -108,6 +128,7 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
     """Run the service until the context ends."""
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(audit_log(settings, clock))
+        await stack.enter_async_context(collecting(Spool(database(settings), clock), log))
         review = Review(lambda: SqliteReader(database(settings)))
         stack.push_async_callback(review.close)
 
@@ -124,7 +145,8 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
         stack.push_async_callback(inventory.close)
 
         master = await stack.enter_async_context(master_key(settings))
-        vault = Vault(await Custody.open(settings.keys.directory, master, clock), clock)
+        custody = await Custody.open(settings.keys.directory, master, clock)
+        vault = Vault(custody, clock)
         stack.callback(vault.close)
 
         desk = CredentialDesk(
@@ -162,7 +184,7 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
             Edge(doors, metrics, proxies).application(routes), settings.server.host, settings.server.port, tls(settings)
         )
 
-        for chore in (watch_policies(policies, log), record_failures(authenticator, log)):
+        for chore in (watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)

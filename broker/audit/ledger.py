@@ -17,6 +17,7 @@ from broker.audit.stores import (
     Batch,
     Head,
     HeadMoved,
+    InUse,
     Node,
     NotWritten,
     Record,
@@ -24,11 +25,14 @@ from broker.audit.stores import (
     StoredCheckpoint,
     StoreError,
 )
-from broker.errors import AuditUnavailable
+from broker.errors import AuditInUse, AuditUnavailable
 from broker.model import Clock, rfc3339
 
 _REREAD = 1024
 """So many new leaves are read back at once, to keep each pause of the writer short."""
+_TAIL = 256
+"""Among so many of the newest events an orderly stop is looked for: operators' commands may have come after it."""
+_SERVICE_EVENTS = {"service.started", "service.stopped"}
 
 
 class Place(NamedTuple):
@@ -79,12 +83,15 @@ class Ledger:
         """Open the store and compare its head, its tree and its newest checkpoint; close what a crash left open.
 
         Raises:
+            AuditInUse: when another process has it.
             AuditUnavailable: when they disagree, or the store cannot be used.
         """
         try:
             self._store.open()
             self._load()
             self._close_dangling()
+        except InUse as problem:
+            raise AuditInUse(str(problem)) from problem
         except (StoreError, CheckpointError, ValueError) as problem:
             self._store.close()
             raise AuditUnavailable(str(problem)) from problem
@@ -122,9 +129,11 @@ class Ledger:
             self._commit([outcome_unknown(members) for members in requested], self._now())
 
     def ended_cleanly(self) -> bool:
-        """Tell whether the last event is the orderly stop of a service (or there is none yet)."""
-        last = [parse(record.leaf) for record in self._store.records(self.size - 1, self.size)]
-        return not last or last[0].get("event") == "service.stopped"
+        """Tell whether the last service stopped in order (or there was none yet), whatever operators did since."""
+        newest = self._store.records(max(0, self.size - _TAIL), self.size)
+        events = [parse(record.leaf).get("event") for record in newest]
+        last = next((event for event in reversed(events) if event in _SERVICE_EVENTS), None)
+        return last == "service.stopped" or (last is None and self.size <= _TAIL)
 
     def write(self, documents: Sequence[Document]) -> tuple[str, list[Place | AuditUnavailable]]:
         """Commit documents in order; answer their common time and, for each, its place or why it has none.

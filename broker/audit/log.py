@@ -72,10 +72,11 @@ def create(store: Store, signer: Signer, clock: Clock = utc_now) -> None:
 class AuditLog:
     """The open log of this process. Built by `open`; belongs to the event loop that opened it."""
 
-    def __init__(self, ledger: Ledger, pace: Pace, version: str) -> None:
+    def __init__(self, ledger: Ledger, pace: Pace, version: str, *, announce: bool = True) -> None:
         self._ledger = ledger
         self._pace = pace
         self._version = version
+        self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._pending = 0
@@ -86,18 +87,35 @@ class AuditLog:
 
     @classmethod
     async def open(
-        cls, store: Store, signer: Signer, *, clock: Clock = utc_now, version: str = "", pace: Pace | None = None
+        cls,
+        store: Store,
+        signer: Signer,
+        *,
+        clock: Clock = utc_now,
+        version: str = "",
+        pace: Pace | None = None,
+        announce: bool = True,
     ) -> Self:
-        """Open an existing log, check it, close what a crash left open, and write `service.started`.
+        """Open an existing log, check it, and close what a crash left open.
+
+        Args:
+            store: Where it is.
+            signer: Signs its checkpoints.
+            clock: The time.
+            version: Of the broker.
+            pace: How much may wait, and how often the log is sealed.
+            announce: Write `service.started` now and `service.stopped` at the end; an operator's command is no service.
 
         Raises:
-            AuditUnavailable: when there is none, another process has it, or head, tree and checkpoint disagree.
+            AuditInUse: when another process has it.
+            AuditUnavailable: when there is none, or head, tree and checkpoint disagree.
         """
-        log = cls(Ledger(store, signer, clock), pace or Pace(), version)
+        log = cls(Ledger(store, signer, clock), pace or Pace(), version, announce=announce)
         log._thread.start()
         try:
             clean = await log._errand(_open)
-            await log.append(log._service("started", clean_stop=clean == "clean"))
+            if announce:
+                await log.append(log._service("started", clean_stop=clean == "clean"))
         except BaseException:
             await log._stop_thread()
             raise
@@ -152,14 +170,15 @@ class AuditLog:
         return ""
 
     async def close(self) -> None:
-        """Write `service.stopped`, seal the log and let go of it. Events that still wait are written first."""
+        """Announce the stop, seal the log and let go of it. Events that still wait are written first."""
         if self._closing:
             return
         self._closing = True
         if self._tending:
             self._tending.cancel()
         with suppress(AuditUnavailable):  # it is closed all the same, and the next start tells
-            await self._enqueue(self._service("stopped"))
+            if self._announce:
+                await self._enqueue(self._service("stopped"))
             await self._errand(_seal)
         await self._stop_thread()
 

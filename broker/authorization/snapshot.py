@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cedarpy import AuthzResult, Entities, PolicySet, is_authorized
 from cedarpy import Decision as CedarDecision
@@ -21,7 +21,7 @@ from broker.authorization.schema import schema
 from broker.model import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from broker.authorization.rules import PolicyRule
     from broker.model import Action, Caller, Instance, RequestContext
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 MAX_SLICES = 4096
 MAX_CACHED_POLICIES = 65_536
 MAX_RESOURCES = 4096
+MAX_PAIRS = 2048
 BREATH = 64
 
 _UNASKABLE = (ValueError, TypeError, KeyError)
 """What Cedar and the JSON encoder raise when a question cannot be put."""
 
+Key = TypeVar("Key", str, tuple[str, str])
 Row = dict[str, tuple[int, list["PolicyRule"]]]
 
 
@@ -59,6 +61,7 @@ class PolicySnapshot:
         self._slices: OrderedDict[tuple[int, ...], Slice] = OrderedDict()
         self._cached_policies = 0
         self._resources: OrderedDict[str, Entities] = OrderedDict()
+        self._pairs: OrderedDict[tuple[str, str], Entities] = OrderedDict()
         self.max_slices = MAX_SLICES
 
     def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
@@ -134,10 +137,7 @@ class PolicySnapshot:
             "resource": what.uid,
             "context": context,
         }
-        return is_authorized(request, candidates.policies, self._entities(who, what))
-
-    def _entities(self, who: Entity, what: Entity) -> Entities:
-        return self._resource(what).with_added_json_str(who.document)
+        return is_authorized(request, candidates.policies, self._both(who, what))
 
     def _verdict(self, result: AuthzResult | None) -> Decision:
         if result is None:
@@ -158,15 +158,25 @@ class PolicySnapshot:
     def _failed(self, error: Exception) -> Decision:
         return Decision(allowed=False, digest=self.digest, errors=(f"the question cannot be asked: {error}",))
 
-    def _resource(self, what: Entity) -> Entities:
-        """Parse a resource once; kept by its whole content, so what is kept cannot be stale."""
-        if (hit := self._resources.get(what.document)) is None:
-            hit = self._resources[what.document] = Entities.from_json_str(what.document, schema())
-            if len(self._resources) > MAX_RESOURCES:
-                self._resources.popitem(last=False)
-        else:
-            self._resources.move_to_end(what.document)
-        return hit
+    def _both(self, who: Entity, what: Entity) -> Entities:
+        """Parse a resource once, and each principal beside it once."""
+        resource = _kept(
+            self._resources, what.document, MAX_RESOURCES, lambda: Entities.from_json_str(what.document, schema())
+        )
+        return _kept(
+            self._pairs, (who.document, what.document), MAX_PAIRS, lambda: resource.with_added_json_str(who.document)
+        )
+
+
+def _kept(cache: OrderedDict[Key, Entities], key: Key, limit: int, parse: Callable[[], Entities]) -> Entities:
+    """Answer what is kept under the whole content of its documents, so that it cannot be stale; else parse it."""
+    if (hit := cache.get(key)) is None:
+        hit = cache[key] = parse()
+        if len(cache) > limit:
+            cache.popitem(last=False)
+    else:
+        cache.move_to_end(key)
+    return hit
 
 
 def build_slice(rules: tuple[PolicyRule, ...]) -> Slice:

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import add_format, print_json, show, talk, write
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from broker.audit.stores import Filters, Found
     from broker.audit.stores.sqlite_reader import SqliteReader
     from broker.audit.verification import Report
-    from broker.settings import Settings
 
 _FILTERS = {
     "actor": "issuer/subject",
@@ -40,7 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     def verb(name: str, summary: str, run: Callable[[Namespace], int]) -> ArgumentParser:
         sub = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         sub.set_defaults(run_verb=run)
-        sub.add_argument("--config", type=Path, metavar="FILE", help="default: BROKER_CONFIG, else broker.toml")
+        add_config(sub)
         sub.add_argument("--database", type=Path, metavar="FILE", help="the log itself, instead of a configuration")
         return sub
 
@@ -78,7 +78,7 @@ def _configure_search(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run one verb."""
-    from broker.audit.evidence import CannotVerify, Damaged  # noqa: PLC0415
+    from broker.audit.evidence import CannotVerify, Damaged
 
     try:
         return int(arguments.run_verb(arguments))
@@ -91,8 +91,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _verify(arguments: Namespace) -> int:
-    from broker.audit.checkpoints import CheckpointError  # noqa: PLC0415 -- loads cryptography
-    from broker.audit.evidence import CannotVerify  # noqa: PLC0415
+    from broker.audit.checkpoints import CheckpointError
+    from broker.audit.evidence import CannotVerify
 
     try:
         report = _replay(arguments)
@@ -104,7 +104,7 @@ def _verify(arguments: Namespace) -> int:
 
 
 def _replay(arguments: Namespace) -> Report:
-    from broker.audit.verification import verify_database, verify_export  # noqa: PLC0415
+    from broker.audit.verification import verify_database, verify_export
 
     key = _pinned_key(arguments)
     notes = arguments.checkpoint
@@ -118,8 +118,8 @@ def _replay(arguments: Namespace) -> Report:
 
 
 def _pinned_key(arguments: Namespace) -> VerifierKey:
-    from broker.audit.checkpoints import VerifierKey  # noqa: PLC0415
-    from broker.audit.evidence import CannotVerify  # noqa: PLC0415
+    from broker.audit.checkpoints import VerifierKey
+    from broker.audit.evidence import CannotVerify
 
     if not arguments.key and arguments.database:
         raise CannotVerify("give the key to hold the database against: --key name+hash+key, or --key @FILE")
@@ -170,7 +170,7 @@ def _key(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace) -> int:
-    from broker.audit.evidence import open_database  # noqa: PLC0415
+    from broker.audit.evidence import open_database
 
     with open_database(_database_path(arguments)) as database:
         if arguments.output is None:
@@ -187,7 +187,7 @@ def _export(arguments: Namespace) -> int:
 
 
 def _copy_lines(database: Database, put: Callable[[bytes], object]) -> int:
-    from broker.audit.evidence import export_line  # noqa: PLC0415
+    from broker.audit.evidence import export_line
 
     count = 0
     for row in database.rows():
@@ -207,7 +207,7 @@ def _show(arguments: Namespace) -> int:
 
 
 def _search(arguments: Namespace) -> int:
-    from broker.audit.stores import StoreError  # noqa: PLC0415
+    from broker.audit.stores import StoreError
 
     try:
         with _reader(arguments) as reader:
@@ -221,7 +221,7 @@ def _search(arguments: Namespace) -> int:
 
 
 def _filters(arguments: Namespace) -> Filters:
-    from broker.audit.stores import Filters  # noqa: PLC0415
+    from broker.audit.stores import Filters
 
     texts = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _FILTERS}
     accounts = frozenset(arguments.account) if arguments.account else None
@@ -229,14 +229,14 @@ def _filters(arguments: Namespace) -> Filters:
 
 
 def _item(found: Found) -> dict[str, object]:
-    from broker.audit.leaves import parse  # noqa: PLC0415
+    from broker.audit.leaves import parse
 
     record = found.record
     return {**parse(record.leaf), "leaf_hash": base64.b64encode(record.leaf_hash).decode()}
 
 
 def _cells(item: dict[str, object]) -> Sequence[object]:
-    from broker.audit.leaves import search_columns  # noqa: PLC0415
+    from broker.audit.leaves import search_columns
 
     columns = search_columns(item)
     reason = item.get("reason") or item.get("error") or ""
@@ -248,9 +248,9 @@ def _cells(item: dict[str, object]) -> Sequence[object]:
 
 @contextmanager
 def _reader(arguments: Namespace) -> Generator[SqliteReader]:
-    from broker.audit.stores import StoreError  # noqa: PLC0415
-    from broker.audit.stores.sqlite_reader import SqliteReader  # noqa: PLC0415
-    from broker.errors import AuditUnavailable  # noqa: PLC0415
+    from broker.audit.stores import StoreError
+    from broker.audit.stores.sqlite_reader import SqliteReader
+    from broker.errors import AuditUnavailable
 
     path = _database_path(arguments)
     try:
@@ -260,27 +260,21 @@ def _reader(arguments: Namespace) -> Generator[SqliteReader]:
         raise AuditUnavailable(f"{path}: {problem}") from problem
 
 
-def _settings(arguments: Namespace) -> Settings:
-    from broker.settings import load  # noqa: PLC0415 -- loads pydantic
-
-    return load(arguments.config or Path(os.environ.get("BROKER_CONFIG") or "broker.toml"))
-
-
 def _database_path(arguments: Namespace) -> Path:
     if arguments.database:
         return Path(arguments.database)
-    from broker.audit.evidence import CannotVerify  # noqa: PLC0415
+    from broker.audit.evidence import CannotVerify
 
-    database = _settings(arguments).audit.database
+    database = settings_of(arguments).audit.database
     if not database.startswith("sqlite:///"):
         raise CannotVerify("this log is not a file here: verify an export of it")
     return Path(database.removeprefix("sqlite:///"))
 
 
 def _public_key_path(arguments: Namespace) -> Path:
-    from broker.audit.keyfiles import public_path  # noqa: PLC0415
+    from broker.audit.keyfiles import public_path
 
-    return public_path(Path(_settings(arguments).audit.signing_key.removeprefix("file:")))
+    return public_path(Path(settings_of(arguments).audit.signing_key.removeprefix("file:")))
 
 
 def _checkpoint_file(export: Path) -> Path:
@@ -289,10 +283,10 @@ def _checkpoint_file(export: Path) -> Path:
 
 def _moment(text: str) -> int:
     """Read a point in time, or how long ago, as milliseconds since 1970."""
-    from time import time  # noqa: PLC0415
+    from time import time
 
-    from broker.audit.leaves import milliseconds  # noqa: PLC0415
-    from broker.cli.durations import seconds  # noqa: PLC0415
+    from broker.audit.leaves import milliseconds
+    from broker.cli.durations import seconds
 
     try:
         return milliseconds(text)
@@ -304,6 +298,6 @@ def _print(document: dict[str, object], form: str) -> None:
     if form == "json":
         print_json(document)
     else:
-        import yaml  # noqa: PLC0415 -- only who asks for YAML pays for it
+        import yaml
 
         write(yaml.safe_dump(document, sort_keys=False).rstrip())

@@ -26,7 +26,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check, and answer 1 when there is any problem."""
-    from broker.settings import SettingsError  # noqa: PLC0415 - loads pydantic
+    from broker.settings import SettingsError
 
     try:
         settings = settings_of(arguments)
@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
 
 async def _check(settings: Settings) -> int:
     """Run every check; answer how many problems there are."""
-    from broker.lightsail.quiet import silence_sdk_logging  # noqa: PLC0415 - loads the SDK
+    from broker.lightsail.quiet import silence_sdk_logging
 
     silence_sdk_logging()
     checks: dict[str, Callable[[Settings], Awaitable[Finding]]] = {
@@ -71,7 +71,7 @@ def _say(component: str, sentence: str, *, well: bool) -> None:
 
 
 def _sentences(error: Exception) -> Iterable[str]:
-    from broker.errors import BrokerError  # noqa: PLC0415 - only now needed
+    from broker.errors import BrokerError
 
     problems = getattr(error, "problems", ())
     if problems:
@@ -84,9 +84,9 @@ def _sentences(error: Exception) -> Iterable[str]:
 
 
 async def _audit(settings: Settings) -> Finding:
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
-    from broker.audit.stores import StoreError  # noqa: PLC0415 - same
-    from broker.audit.stores.sqlite_reader import SqliteReader  # noqa: PLC0415 - same
+    from broker import wiring
+    from broker.audit.stores import StoreError
+    from broker.audit.stores.sqlite_reader import SqliteReader
 
     database = wiring.database(settings)
     problems: list[str] = []
@@ -108,7 +108,7 @@ async def _audit(settings: Settings) -> Finding:
 
 
 async def _policies(settings: Settings) -> Finding:
-    from broker.authorization.loading import load_snapshot  # noqa: PLC0415 - loads the Cedar engine
+    from broker.authorization.loading import load_snapshot
 
     snapshot = await asyncio.to_thread(load_snapshot, settings.policies.directory)
     problems = [] if snapshot.rules else [f"there is no policy in {settings.policies.directory}: everybody is refused"]
@@ -116,9 +116,9 @@ async def _policies(settings: Settings) -> Finding:
 
 
 async def _keys(settings: Settings) -> Finding:
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
-    from broker.unsealing.custody import Custody  # noqa: PLC0415 - same
-    from broker.unsealing.passwords import check_openssl  # noqa: PLC0415 - same
+    from broker import wiring
+    from broker.unsealing.custody import Custody
+    from broker.unsealing.passwords import check_openssl
 
     check_openssl()
     async with wiring.master_key(settings) as master_key:
@@ -127,14 +127,14 @@ async def _keys(settings: Settings) -> Finding:
 
 
 async def _tls(settings: Settings) -> Finding:
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
+    from broker import wiring
 
     return ("certificate and key fit" if wiring.tls(settings) else "plain HTTP on a loopback address"), ()
 
 
 async def _issuers(settings: Settings) -> Finding:
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
-    from broker.identity.keysets import KeyRing  # noqa: PLC0415 - same
+    from broker import wiring
+    from broker.identity.keysets import KeyRing
 
     ring = KeyRing(wiring.issuers(settings))
     try:
@@ -146,9 +146,9 @@ async def _issuers(settings: Settings) -> Finding:
 
 
 async def _lightsail(settings: Settings) -> Finding:
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
-    from broker.lightsail.gateway import Gateway  # noqa: PLC0415 - same
-    from broker.lightsail.probing import probe  # noqa: PLC0415 - same
+    from broker import wiring
+    from broker.lightsail.gateway import Gateway
+    from broker.lightsail.probing import probe
 
     async with Gateway(wiring.accounts(settings)) as gateway:
         problems = [problem for place in gateway.places for problem in await probe(gateway, *place)]

@@ -19,13 +19,19 @@ def add_config(parser: ArgumentParser) -> None:
     )
 
 
+def named_path(arguments: Namespace) -> Path | None:
+    """Answer the file that the command line or the environment names; None when neither does."""
+    named = arguments.config or os.environ.get("BROKER_CONFIG")
+    return Path(named) if named else None
+
+
 def path_of(arguments: Namespace) -> Path:
     """Answer the file of the settings."""
-    return arguments.config or Path(os.environ.get("BROKER_CONFIG") or "broker.toml")
+    return named_path(arguments) or Path("broker.toml")
 
 
 def settings_of(arguments: Namespace) -> Settings:
     """Read the settings; raises SettingsError with every problem."""
-    from broker.settings import load  # noqa: PLC0415 - heavy, and not needed to print a --help
+    from broker.settings import load
 
     return load(path_of(arguments))

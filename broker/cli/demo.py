@@ -44,8 +44,8 @@ def run(arguments: Namespace) -> int:
 
 
 async def _play(folder: Path, *, keep: bool) -> int:
-    from broker.demo.stage import stage  # noqa: PLC0415 - loads the whole service
-    from broker.demo.story import Disappointment, Story  # noqa: PLC0415 - same
+    from broker.demo.stage import stage
+    from broker.demo.story import Disappointment, Story
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
@@ -74,7 +74,7 @@ async def _play(folder: Path, *, keep: bool) -> int:
 
 
 def _try_it(scene: Stage) -> str:
-    from broker.demo.stage import ALICE  # noqa: PLC0415 - loaded already
+    from broker.demo.stage import ALICE
 
     exports = "\n".join(f"  export {name}={value}" for name, value in scene.environment(ALICE).items())
     return (

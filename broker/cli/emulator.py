@@ -36,7 +36,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    from broker.emulator import Fixture, small_company  # noqa: PLC0415 - heavy, and not for every command
+    from broker.emulator import Fixture, small_company
 
     host, port = arguments.listen
     with TemporaryDirectory(prefix="broker-emulator-") as directory:
@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
 
 
 async def _serve(fixture: Fixture, host: str, port: int) -> None:
-    from broker.emulator import Emulator  # noqa: PLC0415 - as above
+    from broker.emulator import Emulator
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -75,13 +75,13 @@ def _ask(arguments: Namespace) -> CredentialDocument:
 
 
 def _folder(arguments: Namespace) -> CredentialFolder:
-    from broker.client.files import CredentialFolder  # noqa: PLC0415  # the other formats need no files
+    from broker.client.files import CredentialFolder
 
     return CredentialFolder(arguments.output or ".", arguments.instance)
 
 
 def _print_files(credential: CredentialDocument, folder: CredentialFolder) -> None:
-    from broker.client.files import ssh_command  # noqa: PLC0415  # as above
+    from broker.client.files import ssh_command
 
     files = folder.write(credential)
     document: dict[str, object] = {

@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> int:
         path.write_text(STARTER, encoding="utf-8")
         talk(f"wrote {path}: put your issuer and your accounts in, then run `broker init` again")
         return Exit.OK
-    from broker import state  # noqa: PLC0415 - loads the whole service
+    from broker import state
 
     for sentence in state.create(settings_of(arguments)):
         talk(sentence)

@@ -1,6 +1,7 @@
 """`broker keys`: custody of the RSA keys that open Windows passwords. Shows fingerprints, never key material.
 
-Every change is an event of the audit log, written before it is made: what cannot be recorded does not happen.
+Every change is an event of the audit log, durable before it is made: what cannot be recorded does not happen. While
+the service runs it has the log, so the event is left in the log's spool, and the service records it within seconds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from getpass import getuser
 from pathlib import Path
 
 from broker.cli.configuration import add_config, settings_of
@@ -94,7 +94,7 @@ async def keep(custody: Custody, aws: KeyPairs, append: Append, key_pair: KeyPai
     Raises:
         InvalidRequest: AWS has no such key pair, or the key is not fit, or not the one.
     """
-    from broker.unsealing.keypairs import examine  # noqa: PLC0415 - loads cryptography
+    from broker.unsealing.keypairs import examine
 
     pairs = await aws.key_pairs(key_pair.account, key_pair.region)
     fingerprint = next((pair.fingerprint for pair in pairs if pair.name == key_pair.name), None)
@@ -115,17 +115,17 @@ async def forget(custody: Custody, append: Append, key_pair: KeyPairId) -> None:
 
 async def seal_anew(directory: Path, old: MasterKey, new: MasterKey, append: Append) -> int:
     """Put every key under a new master key; answer how many there were to do."""
-    from broker.unsealing.custody import rewrap  # noqa: PLC0415 - loads cryptography
+    from broker.unsealing.custody import rewrap
 
-    details = {"os_user": getuser(), "old_master_key": old.id, "new_master_key": new.id}
+    details = {"old_master_key": old.id, "new_master_key": new.id}
     event = Event(event="keys.rewrapped", outcome="success", details=details)
     return len(await _recorded(append, event, lambda: rewrap(directory, old, new)))
 
 
 async def covered(custody: Custody, aws: KeyPairs, instances: Iterable[Instance]) -> list[dict[str, str]]:
     """Say for each Windows instance with a key pair of one's own whether its password can be opened."""
-    from broker.unsealing.keypairs import KeyPairId  # noqa: PLC0415 - loads cryptography
-    from broker.unsealing.vault import DEFAULT_KEY_PAIR  # noqa: PLC0415 - same
+    from broker.unsealing.keypairs import KeyPairId
+    from broker.unsealing.vault import DEFAULT_KEY_PAIR
 
     windows = [i for i in instances if i.platform is Platform.WINDOWS and i.key_pair not in {"", DEFAULT_KEY_PAIR}]
     at_aws = {
@@ -156,7 +156,7 @@ async def _recorded(append: Append, event: Event, change: Callable[[], Awaitable
 
 
 def _event(name: str, held: HeldKey) -> Event:
-    details = {"os_user": getuser(), "fingerprint": held.fingerprint_at_aws, "key_id": held.key_id}
+    details = {"fingerprint": held.fingerprint_at_aws, "key_id": held.key_id}
     facts = CredentialFacts(key_pair=held.id.name)
     return Event(event=name, outcome="success", target=str(held.id), credential=facts, details=details)
 
@@ -165,14 +165,18 @@ def _event(name: str, held: HeldKey) -> Event:
 
 
 async def _add(arguments: Namespace) -> int:
-    from broker.lightsail.gateway import Gateway  # noqa: PLC0415 - loads the SDK
-    from broker.wiring import accounts, audit_log  # noqa: PLC0415 - loads everything
+    from broker.lightsail.gateway import Gateway
+    from broker.wiring import accounts, operator_log
 
     settings = settings_of(arguments)
     key_pair = _key_pair(arguments, settings)
     private_key = _read(arguments.private_key)
-    async with _custody(settings) as custody, Gateway(accounts(settings)) as gateway, audit_log(settings) as log:
-        held = await keep(custody, gateway, log.append, key_pair, private_key)
+    async with (
+        _custody(settings) as custody,
+        Gateway(accounts(settings)) as gateway,
+        operator_log(settings, talk) as append,
+    ):
+        held = await keep(custody, gateway, append, key_pair, private_key)
     talk(f"in custody: the key of {held.id}, RSA {held.bits} bits, {held.fingerprint_at_aws}")
     return Exit.OK
 
@@ -184,32 +188,33 @@ async def _list(arguments: Namespace) -> int:
 
 
 async def _remove(arguments: Namespace) -> int:
-    from broker.wiring import audit_log  # noqa: PLC0415 - loads everything
+    from broker.wiring import operator_log
 
     settings = settings_of(arguments)
     key_pair = _key_pair(arguments, settings)
-    async with _custody(settings) as custody, audit_log(settings) as log:
-        await forget(custody, log.append, key_pair)
+    async with _custody(settings) as custody, operator_log(settings, talk) as append:
+        await forget(custody, append, key_pair)
     talk(f"no longer in custody: the key of {key_pair}")
     return Exit.OK
 
 
 async def _rewrap(arguments: Namespace) -> int:
-    from broker.wiring import audit_log, master_key  # noqa: PLC0415 - loads everything
+    from broker.wiring import master_key, operator_log
 
     settings = settings_of(arguments)
     keys = settings.keys.model_copy(update={"master_key": arguments.new_master_key})
     changed = settings.model_copy(update={"keys": keys})
-    async with master_key(settings) as old, master_key(changed) as new, audit_log(settings) as log:
-        count = await seal_anew(settings.keys.directory, old, new, log.append)
+    async with master_key(settings) as old, master_key(changed) as new, operator_log(settings, talk) as append:
+        count = await seal_anew(settings.keys.directory, old, new, append)
     talk(f"keys under the new master key: {count}; now set keys.master_key and start the service anew")
+    talk("a service that runs goes on with the keys that it holds until then")
     return Exit.OK
 
 
 async def _coverage(arguments: Namespace) -> int:
-    from broker.lightsail.gateway import Gateway  # noqa: PLC0415 - loads the SDK
-    from broker.lightsail.inventory import Inventory  # noqa: PLC0415 - same
-    from broker.wiring import accounts  # noqa: PLC0415 - loads everything
+    from broker.lightsail.gateway import Gateway
+    from broker.lightsail.inventory import Inventory
+    from broker.wiring import accounts
 
     settings = settings_of(arguments)
     async with _custody(settings) as custody, Gateway(accounts(settings)) as gateway:
@@ -227,15 +232,15 @@ async def _coverage(arguments: Namespace) -> int:
 
 @asynccontextmanager
 async def _custody(settings: Settings) -> AsyncIterator[Custody]:
-    from broker.unsealing.custody import Custody  # noqa: PLC0415 - loads cryptography
-    from broker.wiring import master_key  # noqa: PLC0415 - loads everything
+    from broker.unsealing.custody import Custody
+    from broker.wiring import master_key
 
     async with master_key(settings) as master:
         yield await Custody.open(settings.keys.directory, master)
 
 
 def _key_pair(arguments: Namespace, settings: Settings) -> KeyPairId:
-    from broker.unsealing.keypairs import KeyPairId  # noqa: PLC0415 - loads cryptography
+    from broker.unsealing.keypairs import KeyPairId
 
     places = [(account.name, region) for account in settings.accounts for region in account.regions]
     if (arguments.account, arguments.region) not in places:
@@ -246,7 +251,7 @@ def _key_pair(arguments: Namespace, settings: Settings) -> KeyPairId:
 
 def _read(source: str) -> Secret:
     """Read at most one character more than a key may have."""
-    from broker.unsealing.keypairs import MAX_PEM_CHARACTERS  # noqa: PLC0415 - loads cryptography
+    from broker.unsealing.keypairs import MAX_PEM_CHARACTERS
 
     if source == "-":
         return Secret(sys.stdin.read(MAX_PEM_CHARACTERS + 1))

@@ -91,7 +91,7 @@ def _guarded(words: list[str]) -> int:
 def _explained(error: Exception, words: list[str]) -> int:
     if isinstance(error, BrokenPipeError):
         return Exit.OK  # whoever read our output has seen enough: `broker ls | head`
-    from broker.cli.failures import explain  # noqa: PLC0415  # its price is paid on failure only
+    from broker.cli.failures import explain
 
     return explain(error, words[0] if words else "")
 
@@ -140,7 +140,7 @@ def overview() -> str:
 
 
 def _unknown(name: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  # only for who mistypes
+    from difflib import get_close_matches
 
     close = get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean `broker {close[0]}`?" if close else "`broker --help` lists them all"

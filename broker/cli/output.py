@@ -82,7 +82,7 @@ def print_json(document: object) -> None:
 
 
 def _print_yaml(document: object) -> None:
-    import yaml  # noqa: PLC0415  # only who asks for YAML pays for it
+    import yaml
 
     write(yaml.safe_dump(document, sort_keys=False).rstrip())
 

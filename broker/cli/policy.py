@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from broker.cli.configuration import add_config, named_path, path_of, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import talk, write
 
@@ -29,7 +29,7 @@ def configure(parser: ArgumentParser) -> None:
         command.add_argument(
             "directory", nargs="?", type=Path, metavar="DIR", help="where the *.cedar files are (default: policies)"
         )
-        command.add_argument("--config", type=Path, metavar="FILE", help="settings that name the directory")
+        add_config(command)
 
 
 def run(arguments: Namespace) -> int:
@@ -48,16 +48,13 @@ def _directory(arguments: Namespace) -> Path:
     """Find the directory: DIR, else what --config, BROKER_CONFIG or ./broker.toml names, else ./policies."""
     if arguments.directory is not None:
         return Path(arguments.directory)
-    config = arguments.config or os.environ.get("BROKER_CONFIG")
-    if config is None and not Path("broker.toml").is_file():
+    if named_path(arguments) is None and not path_of(arguments).is_file():
         return DEFAULT_DIRECTORY
-    from broker.settings import load  # noqa: PLC0415 - heavy, and not needed when the directory is given
-
-    return load(Path(config or "broker.toml")).policies.directory
+    return settings_of(arguments).policies.directory
 
 
 def _checked(directory: Path) -> PolicySnapshot | None:
-    from broker.authorization.loading import PoliciesRefused, load_snapshot  # noqa: PLC0415 - brings the Cedar engine
+    from broker.authorization.loading import PoliciesRefused, load_snapshot
 
     try:
         return load_snapshot(directory)
@@ -76,7 +73,7 @@ def _summarise(snapshot: PolicySnapshot) -> int:
 
 
 def _test(snapshot: PolicySnapshot, directory: Path) -> int:
-    from broker.authorization.tables import run_tables  # noqa: PLC0415 - brings YAML
+    from broker.authorization.tables import run_tables
 
     tables = directory / "tests"
     report = run_tables(snapshot, tables)

@@ -23,22 +23,24 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Serve."""
-    from broker.observability import configure_logging  # noqa: PLC0415 - loads structlog
+    from broker.observability import catch_what_nobody_catches, configure_logging
 
     settings = settings_of(arguments)
     configure_logging()
+    catch_what_nobody_catches()
     asyncio.run(serve(settings))
     return Exit.OK
 
 
 async def serve(settings: Settings) -> None:
     """Run the service until it is told to stop."""
-    from broker import wiring  # noqa: PLC0415 - loads the whole service
+    from broker import wiring
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what is loaded at start is as new as can be
     async with wiring.service(settings) as service:
         reloading: set[asyncio.Task[None]] = set()
 

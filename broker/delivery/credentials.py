@@ -57,7 +57,11 @@ def credential(
         UpstreamError: An address, user name or host key of the answer is none.
     """
     if details.host is None:
-        raise InstanceNotRunning("no address", detail="The instance has no public address at which to reach it.")
+        raise InstanceNotRunning(
+            "no address",
+            detail="The instance has no public address, neither IPv4 nor IPv6, so it cannot be reached.",
+            next_step="Attach a static IP address to it in Lightsail, or turn on IPv6, and ask again in a minute.",
+        )
     host = _address(details.host)
     port, port_warnings = _port(instance, details.protocol)
     secret: SshCredential | RdpCredential

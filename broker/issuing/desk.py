@@ -85,8 +85,8 @@ class Gateway(Interface):
 class Vault(Interface):
     """Opens what AWS sealed."""
 
-    async def open(self, details: AccessDetails) -> Opened:
-        """Answer the secrets in clear, checked."""
+    async def open(self, details: AccessDetails, instance: Instance) -> Opened:
+        """Answer the secrets in clear, checked against the instance as it was listed."""
         ...
 
 
@@ -188,7 +188,7 @@ class CredentialDesk:
         await self._ledger.append(replace(known, event="credential.requested"))
         try:
             details = await self._gateway.access_details(instance, protocol)
-            opened = await self._vault.open(details)
+            opened = await self._vault.open(details, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
             credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
@@ -232,8 +232,12 @@ class CredentialDesk:
         return self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
 
     async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
-        """Record a refusal and hand the error back, to be raised."""
-        await self._ledger.append(replace(event, event="credential.denied", outcome="denied", error=error.code))
+        """Record a refusal, with what went wrong in the policies, and hand the error back, to be raised."""
+        errors = event.decision.errors if event.decision else ()
+        details = {"policy_errors": errors} if errors else {}
+        await self._ledger.append(
+            replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
+        )
         return error
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
+from broker.errors import BrokerError
 from broker.lightsail.cached import Cached
 from broker.lightsail.catalogue import Catalogue
-from broker.lightsail.listings import InstanceRecord
+from broker.lightsail.listings import InstanceRecord, KeyPair
 from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef, is_resource_name, utc_now
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ class Source(Protocol):
 
     async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
         """Answer all instances of a region."""
+        ...
+
+    async def key_pairs(self, account: str, region: str) -> tuple[KeyPair, ...]:
+        """Answer all key pairs of a region."""
         ...
 
     async def blueprints(self, account: str, region: str) -> tuple[Blueprint, ...]:
@@ -78,7 +83,19 @@ class _Region:
         return "/".join(self._place)
 
     async def _list(self) -> Listing:
-        return {record.ref.name: record for record in await self._source.instances(*self._place)}
+        records, fingerprints = await asyncio.gather(self._source.instances(*self._place), self._fingerprints())
+        return {
+            record.ref.name: replace(record, key_pair_fingerprint=fingerprints.get(record.key_pair, ""))
+            for record in records
+        }
+
+    async def _fingerprints(self) -> Mapping[str, str]:
+        """Answer the fingerprint of each key pair. Without them nothing is compared, but instances are there."""
+        try:
+            return {pair.name: pair.fingerprint for pair in await self._source.key_pairs(*self._place)}
+        except BrokerError as failure:
+            _log.warning("the key pairs of %s cannot be listed: %s", self, failure.cause)
+            return {}
 
     async def _read_catalogue(self) -> Catalogue:
         blueprints, bundles = await asyncio.gather(

@@ -37,6 +37,8 @@ class InstanceRecord:
     tags: Mapping[str, str]
     key_pair: str
     arn: str
+    key_pair_fingerprint: str = ""
+    """Not told by GetInstances; the inventory puts it in from GetKeyPairs."""
 
     def on(self, platform: Platform, warnings: tuple[str, ...] = ()) -> Instance:
         """Answer the instance, now that its platform is known."""
@@ -48,6 +50,7 @@ class InstanceRecord:
             state=self.state,
             tags=self.tags,
             key_pair=self.key_pair,
+            key_pair_fingerprint=self.key_pair_fingerprint,
             arn=self.arn,
             warnings=warnings,
         )

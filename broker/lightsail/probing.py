@@ -8,32 +8,10 @@ from typing import TYPE_CHECKING
 
 from broker.errors import BrokerError, Denied, UpstreamError
 from broker.lightsail.faults import REFUSED
-from broker.model import Instance, InstanceRef, Platform, Protocol
+from broker.model import LIGHTSAIL_REGIONS, Instance, InstanceRef, Platform, Protocol
 
 if TYPE_CHECKING:
     from broker.lightsail.gateway import Gateway
-
-REGIONS = frozenset(
-    {
-        "us-east-1",
-        "us-east-2",
-        "us-west-2",
-        "ca-central-1",
-        "eu-west-1",
-        "eu-west-2",
-        "eu-west-3",
-        "eu-central-1",
-        "eu-north-1",
-        "ap-south-1",
-        "ap-southeast-1",
-        "ap-southeast-2",
-        "ap-southeast-3",
-        "ap-southeast-5",
-        "ap-northeast-1",
-        "ap-northeast-2",
-    }
-)
-"""Where Lightsail is offered. The SDK would take any text."""
 
 
 async def probe(gateway: Gateway, account: str, region: str) -> tuple[str, ...]:
@@ -43,7 +21,7 @@ async def probe(gateway: Gateway, account: str, region: str) -> tuple[str, ...]:
     NotFoundException when the action is allowed.
     """
     where = f"{account}/{region}"
-    if region not in REGIONS:
+    if region not in LIGHTSAIL_REGIONS:
         return (f"{where}: Lightsail has no such region.",)
     try:
         await gateway.caller_identity(account)

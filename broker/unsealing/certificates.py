@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -32,7 +33,7 @@ CLOCK_LEEWAY: Final = timedelta(minutes=5)
 _MAX_CHARACTERS: Final = 16 * 1024
 _LINE: Final = re.compile(r"[a-z0-9-]+-cert-v01@openssh\.com [A-Za-z0-9+/]+={0,2}(?: [!-~]{1,256})?", re.ASCII)
 _KEY_ID: Final = re.compile(rb"[!-~]{0,256}", re.ASCII)
-_SHA1_ALGORITHM: Final = b"ssh-rsa"
+_SHA1_ALGORITHM: Final = b"\x00\x00\x00\x07ssh-rsa"
 
 SHA1_WARNING: Final = (
     "The certificate authority signed by SHA-1: an OpenSSH server from 8.2 on refuses that "
@@ -65,7 +66,7 @@ def inspect(pair: SshKeyPair, username: str, now: datetime) -> Opened:
         certificate=line,
         expires_at=_end_of_window(certificate, now),
         facts=_facts(certificate),
-        warnings=_warnings(certificate),
+        warnings=_warnings(certificate, line),
     )
 
 
@@ -123,17 +124,19 @@ def _facts(certificate: SSHCertificate) -> CredentialFacts:
     )
 
 
-def _warnings(certificate: SSHCertificate) -> tuple[str, ...]:
+def _warnings(certificate: SSHCertificate, line: str) -> tuple[str, ...]:
     limits = sorted(name.decode("ascii", "replace") for name in certificate.critical_options)
-    found = [SHA1_WARNING] if _signature_algorithm(certificate) == _SHA1_ALGORITHM else []
+    found = [SHA1_WARNING] if _is_signed_by_sha1(certificate, line) else []
     return (*found, f"The certificate is limited by: {', '.join(limits)}.") if limits else tuple(found)
 
 
-def _signature_algorithm(certificate: SSHCertificate) -> bytes:
-    """Read the algorithm's name: the first string in the signature, which follows the authority's key at the end."""
-    blob = base64.b64decode(certificate.public_bytes().split()[1])
-    signature = blob.rpartition(_wire(certificate.signature_key()))[2][4:]
-    return signature[4 : 4 + int.from_bytes(signature[:4])]
+def _is_signed_by_sha1(certificate: SSHCertificate, line: str) -> bool:
+    """Tell which algorithm stands before the signature: at the end, and as long as the modulus, since it held."""
+    authority = certificate.signature_key()
+    if not isinstance(authority, RSAPublicKey):
+        return False
+    blob = base64.b64decode(line.split()[1])
+    return blob[: -4 - (authority.key_size + 7) // 8].endswith(_SHA1_ALGORITHM)
 
 
 def _wire(key: SSHCertPublicKeyTypes) -> bytes:

@@ -1,11 +1,14 @@
-"""RSA keys in custody: one encrypted file each, opened once at start and whenever the directory changes."""
+"""RSA keys in custody: one encrypted file each, opened once at start and whenever the directory changes.
+
+Whoever runs the service calls `refresh` every second, so that what another process changes counts within seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +24,10 @@ _SUFFIX: Final = ".json"
 _MAX_FILE_BYTES: Final = 64 * 1024
 _RETRY_AFTER: Final = timedelta(seconds=10)
 """How long a file that cannot be read is left alone: the fault may be KMS's, and asking costs time."""
+_PATIENCE: Final = 3.0
+"""So many seconds the master key may take for all that changed; a key that was removed must not wait behind KMS."""
+_MISS_COOL_DOWN: Final = timedelta(milliseconds=250)
+"""So seldom a key that is not held makes the directory be read: whoever asks for such keys cannot hammer the disk."""
 
 Stamps = Mapping[Path, tuple[int, int, int]]
 """Which files there are, and when each was last changed: inode, nanoseconds, size."""
@@ -37,7 +44,7 @@ class Custody:
         self._held: dict[Path, HeldKey] = {}
         self._stamps: Stamps = {}
         self._problems: dict[Path, str] = {}
-        self._retry_at = clock()
+        self._retry_at = self._look_again_at = clock()
         self._refreshing = asyncio.Lock()
 
     @classmethod
@@ -48,15 +55,20 @@ class Custody:
             KeysUnavailable: When a file is damaged, or sealed under another master key, or open to others.
         """
         custody = cls(directory, master_key, clock)
-        await custody.refresh()
+        await custody.refresh(patience=None)
         if custody.problems:
             raise KeysUnavailable("; ".join(custody.problems))
         return custody
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One sentence per file that cannot be used."""
+        """One sentence per file that cannot be read, and one when the directory cannot."""
         return tuple(self._problems.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key can be used: a file that cannot be read, but whose key is held, takes nothing away."""
+        return self._problems.keys() <= self._held.keys()
 
     def list(self) -> tuple[HeldKey, ...]:
         """Answer all keys, sorted by where they belong."""
@@ -66,10 +78,19 @@ class Custody:
         """Answer the key of a key pair, or None when it is not held."""
         return self._held.get(self._path(key_pair))
 
-    async def refresh(self) -> None:
+    async def find(self, key_pair: KeyPairId) -> HeldKey | None:
+        """Answer as `get` does, but look once more before saying that a key is not held: it may have come just now."""
+        if (held := self.get(key_pair)) or self._clock() < self._look_again_at:
+            return held
+        await self.refresh()
+        self._look_again_at = self._clock() + _MISS_COOL_DOWN
+        return self.get(key_pair)
+
+    async def refresh(self, patience: float | None = _PATIENCE) -> None:
         """Take over what another process changed: about 0.1 ms when nothing did.
 
-        A key whose file is gone is dropped. A file that cannot be read leaves what was held, and shows in `problems`.
+        A key whose file is gone is dropped. A file that cannot be read leaves what was held, and shows in `problems`;
+        so does one for which the master key takes longer than `patience` (seconds).
         """
         async with self._refreshing:
             try:
@@ -78,13 +99,23 @@ class Custody:
                 self._problems[self._directory] = problem.cause
                 return
             self._problems.pop(self._directory, None)
-            for path in self._stamps.keys() - stamps.keys():
+            for path in (self._held.keys() | self._problems.keys()) - stamps.keys():
                 self._held.pop(path, None)
                 self._problems.pop(path, None)
             changed = {path for path, stamp in stamps.items() if self._stamps.get(path) != stamp}
-            for path in sorted(changed | self._due()):
-                await self._take(path)
+            await self._take_all(sorted(changed | self._due()), patience)
             self._stamps = stamps
+
+    async def _take_all(self, paths: Sequence[Path], patience: float | None) -> None:
+        left = list(paths)
+        try:
+            async with asyncio.timeout(patience):
+                while left:
+                    await self._take(left[0])
+                    left.pop(0)
+        except TimeoutError:
+            for path in left:
+                self._failed(path, f"{path.name}: the master key does not answer")
 
     def _due(self) -> set[Path]:
         """Answer the files that failed and are to be tried again."""
@@ -94,10 +125,13 @@ class Custody:
         try:
             self._held[path] = await _open(path, self._master_key)
         except KeysUnavailable as problem:
-            self._problems[path] = problem.cause
-            self._retry_at = self._clock() + _RETRY_AFTER
+            self._failed(path, problem.cause)
         else:
             self._problems.pop(path, None)
+
+    def _failed(self, path: Path, cause: str) -> None:
+        self._problems[path] = cause
+        self._retry_at = self._clock() + _RETRY_AFTER
 
     async def add(self, held: HeldKey) -> None:
         """Keep a key that `keypairs.examine` let pass; it replaces an older one of the same key pair.

@@ -62,8 +62,11 @@ class HeldKey:
         return self.private_key.key_size
 
     def matches(self, fingerprint: str) -> bool:
-        """Tell whether AWS's fingerprint is one of this key's."""
-        return fingerprints.matching_form(self.private_key, fingerprint) is not None
+        """Tell whether AWS's fingerprint is one of this key's; quick when it is the one of the day it was added."""
+        return (
+            fingerprint == self.fingerprint_at_aws
+            or fingerprints.matching_form(self.private_key, fingerprint) is not None
+        )
 
 
 def examine(key_pair: KeyPairId, private_key: Secret, fingerprint_at_aws: str, now: datetime) -> HeldKey:

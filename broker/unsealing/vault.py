@@ -7,8 +7,18 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from broker.errors import KeyNotHeld, Overloaded, UpstreamError
-from broker.model import AccessDetails, Clock, CredentialFacts, Health, Opened, SealedPassword, Secret, SshKeyPair
+from broker.errors import KeyNotHeld, Overloaded, PasswordUndecryptable, UpstreamError
+from broker.model import (
+    AccessDetails,
+    Clock,
+    CredentialFacts,
+    Health,
+    Instance,
+    Opened,
+    SealedPassword,
+    Secret,
+    SshKeyPair,
+)
 from broker.unsealing.certificates import inspect
 from broker.unsealing.custody import Custody
 from broker.unsealing.keypairs import HeldKey, KeyPairId
@@ -38,50 +48,62 @@ class Vault:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unsealing")
         self._places = threading.BoundedSemaphore(queue)
 
-    async def open(self, details: AccessDetails) -> Opened:
+    async def open(self, details: AccessDetails, instance: Instance) -> Opened:
         """Open one answer of GetInstanceAccessDetails.
 
+        Args:
+            details: What AWS answered.
+            instance: The instance as it was listed; its key pair and its fingerprint must agree with the answer.
+
         Raises:
-            UpstreamError: Key, certificate or clear password are not what they must be.
+            UpstreamError: Key, certificate or clear password are not what they must be, or the password is sealed to
+                another key pair than that of the instance.
             KeyNotHeld: The custom key pair is not in custody.
-            PasswordUndecryptable: The key in custody does not open this ciphertext.
+            PasswordUndecryptable: The key in custody does not open this ciphertext, or AWS's pair of this name is
+                another one by now.
             Overloaded: Too many passwords are waiting.
         """
         match details.material:
             case SshKeyPair() as pair:
                 return inspect(pair, details.username, self._clock())
             case SealedPassword() as sealed:
-                held = await self._held(KeyPairId(details.instance.account, details.instance.region, sealed.key_pair))
+                held = await self._held(sealed, instance)
                 password = await self._decrypt(sealed, held)
                 return Opened(password=password, facts=CredentialFacts(key_pair=held.id.name))
             case Secret() as password:
                 return _clear(password)
 
-    def bound_to(self, key_pair: KeyPairId, fingerprint_at_aws: str) -> bool:
-        """Tell whether the key in custody is still the one that AWS means by this name.
-
-        False when it is not held, or AWS's pair was deleted and made again under the same name.
-        """
-        held = self._custody.get(key_pair)
-        return held is not None and held.matches(fingerprint_at_aws)
-
     def health(self) -> Health:
         """Say whether every key in custody can be used."""
         problems = len(self._custody.problems)
         detail = f"keys in custody: {len(self._custody.list())}"
-        return Health("keys", problems == 0, f"{detail}; files that cannot be used: {problems}" if problems else detail)
+        if problems:
+            detail += f"; files that cannot be read: {problems}"
+        return Health("keys", self._custody.complete, detail)
 
     def close(self) -> None:
         """Let what runs finish and drop what waits."""
         self._pool.shutdown(cancel_futures=True)
 
-    async def _held(self, key_pair: KeyPairId) -> HeldKey:
-        await self._custody.refresh()
-        held = self._custody.get(key_pair)
+    async def _held(self, sealed: SealedPassword, instance: Instance) -> HeldKey:
+        """Answer the one key that the password is sealed to, by all that AWS says."""
+        if instance.key_pair and sealed.key_pair != instance.key_pair:
+            raise UpstreamError(
+                "the password is sealed to another key pair than that of the instance",
+                detail="AWS sealed the password to another key pair than the one that it lists for the instance.",
+                next_step="If the instance was made anew a moment ago, ask again in a minute.",
+            )
+        key_pair = KeyPairId(instance.ref.account, instance.ref.region, sealed.key_pair)
+        held = await self._custody.find(key_pair)
         if held is None:
             raise KeyNotHeld(
                 f"no key of {key_pair}",
                 next_step="Ask an operator to put the key pair into custody: `broker keys add`.",
+            )
+        if instance.key_pair_fingerprint and not held.matches(instance.key_pair_fingerprint):
+            raise PasswordUndecryptable(
+                "the key pair was made anew at AWS",
+                next_step="Ask an operator to put the new key into custody, `broker keys add`; ask again in a minute.",
             )
         return held
 

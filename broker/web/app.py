@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import ClientPayloadError, HttpVersion11, web
 from pydantic import BaseModel
 
 from broker.errors import BrokerError, InvalidRequest, InvalidToken, NotFound, StepUpRequired
@@ -65,17 +65,24 @@ _TRACE = web.RequestKey("trace", _Trace)
 class Edge:
     """Makes the application out of routes and doors."""
 
-    def __init__(self, doors: Doors, metrics: Metrics, trusted_proxies: Sequence[parsing.Network] = ()) -> None:
+    def __init__(
+        self,
+        doors: Doors,
+        metrics: Metrics,
+        trusted_proxies: Sequence[parsing.Network] = (),
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
         self._doors = doors
         self._metrics = metrics
         self._trusted = tuple(trusted_proxies)
+        self._body_seconds = body_seconds
 
     def application(self, routes: Iterable[AnyRoute[Any, Any]]) -> web.Application:
         """Mount the routes. Their `Open` or `Guarded` type is the only way to a handler."""
         application = web.Application(middlewares=[self._every_request], client_max_size=parsing.MAX_BODY)
         application.on_response_prepare.append(_dress)
         for route in routes:
-            application.router.add_route(route.method, route.path, self._mount(route))
+            application.router.add_route(route.method, route.path, self._mount(route), expect_handler=_expect)
         return application
 
     def _mount(self, route: AnyRoute[Input, Input]) -> Any:  # noqa: ANN401 - aiohttp's Handler is not exported
@@ -94,20 +101,40 @@ class Edge:
         return Visit(
             request_id=trace.request_id,
             source=Source(
-                ip=parsing.source_ip(
-                    request.remote or "0.0.0.0",  # noqa: S104 - an address that matches nothing
-                    request.headers.getall("X-Forwarded-For", []) if self._trusted else (),
-                    self._trusted,
-                ),
+                ip=self._source_ip(request),
                 user_agent=_printable(request.headers.get("User-Agent", ""))[:200],
             ),
             origin=_origin(request),
             path=dict(request.match_info),
             query=parsing.query(route.query, request.rel_url.query.items()),
-            body=parsing.body(route.body, request.content_type, await _read(request)),
+            body=parsing.body(route.body, request.content_type, await self._read(request)),
             idempotency_key=_printable(request.headers.get("Idempotency-Key", ""))[:200],
             if_none_match=request.headers.get("If-None-Match", ""),
         )
+
+    def _source_ip(self, request: web.Request) -> str:
+        peer = request.remote or "0.0.0.0"  # noqa: S104 - an address that matches nothing
+        if not self._trusted:
+            return parsing.source_ip(peer)
+        return parsing.source_ip(
+            peer,
+            request.headers.getall("X-Forwarded-For", []),
+            [str(hop.get("for", "")) for hop in request.forwarded],
+            self._trusted,
+        )
+
+    async def _read(self, request: web.Request) -> bytes:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _UnsupportedEncoding
+        if not request.can_read_body:
+            return b""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                return await request.read()
+        except TimeoutError:
+            raise InvalidRequest(detail="The body did not arrive in time.") from None
+        except (ConnectionError, ClientPayloadError):
+            raise InvalidRequest(detail="The body ended before its end.") from None
 
     @web.middleware
     async def _every_request(self, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - as above
@@ -177,16 +204,11 @@ def _printable(text: str) -> str:
     return "".join(c for c in text if c.isascii() and c.isprintable() and c not in '"\\')
 
 
-async def _read(request: web.Request) -> bytes:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _UnsupportedEncoding
-    if not request.can_read_body:
-        return b""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
-    except TimeoutError:
-        raise InvalidRequest(detail="The body did not arrive in time.") from None
+async def _expect(request: web.Request) -> None:
+    """Encourage whoever expects it; any other expectation may be ignored (RFC 9110, section 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # nothing of the answer itself was sent
 
 
 def _respond(answer: Answer) -> web.Response:

@@ -157,7 +157,7 @@ class Credentials:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._running: dict[tuple[str, str, str], tuple[CredentialBody, asyncio.Task[Issued]]] = {}
+        self._running: dict[tuple[Caller, str, str], tuple[CredentialBody, asyncio.Task[Issued]]] = {}
 
     def routes(self) -> list[Guarded[Nothing, CredentialBody]]:
         """Answer the routes."""
@@ -203,7 +203,8 @@ class Credentials:
         """
         if not visit.idempotency_key:
             return await self._desk.issue(_asking(visit, caller))
-        key = (caller.issuer, caller.subject, visit.idempotency_key)
+        # Another token, or another place, may be allowed something else: it joins nothing.
+        key = (caller, visit.source.ip, visit.idempotency_key)
         body, task = self._running.get(key, (visit.body, None))
         if body != visit.body:
             raise errors.InvalidRequest(detail="This Idempotency-Key is in use for another request.")

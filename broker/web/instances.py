@@ -255,10 +255,10 @@ def _tagged(page: BlueprintPage | BundlePage, if_none_match: str) -> Answer:
     content = orjson.dumps(page.model_dump(mode="json", by_alias=True, exclude_none=False))
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers: Mapping[str, str] = {"ETag": etag}
-    if etag in _entity_tags(if_none_match):
+    if {etag, "*"} & _entity_tags(if_none_match):
         return Answer(status=304, headers=headers)
     return Answer(content, headers=headers)
 
 
-def _entity_tags(header: str) -> Sequence[str]:
-    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
+def _entity_tags(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}

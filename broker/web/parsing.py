@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -19,6 +20,9 @@ _MAX_DEPTH = 8
 
 M = TypeVar("M", bound=Input)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_HOP = re.compile(r"\[(.+)\](?::\d+)?|([0-9.]+)(?::\d+)?", re.ASCII)
+"""An address of a header, to which a proxy may add brackets and a port."""
 
 
 def body(model: type[M], content_type: str, raw: bytes) -> M:
@@ -54,22 +58,48 @@ def query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
     return _check(model, values)
 
 
-def source_ip(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Answer the address nearest to us that is not one of our proxies; X-Forwarded-For counts only behind them."""
-    hops = [hop.strip() for line in forwarded_for for hop in line.split(",")]
-    address = peer
-    while hops and _is_trusted(address, trusted):
-        candidate = hops.pop()
-        try:
-            address = str(ipaddress.ip_address(candidate))
-        except ValueError:
+def source_ip(
+    peer: str,
+    x_forwarded_for: Sequence[str] = (),
+    forwarded: Sequence[str] = (),
+    trusted: Sequence[Network] = (),
+) -> str:
+    """Answer the address nearest to us that is not one of our proxies.
+
+    Args:
+        peer: who is at the other end of the connection.
+        x_forwarded_for: lines of that header, which counts only behind a trusted proxy.
+        forwarded: the `for` of each element of Forwarded (RFC 7239), likewise. A proxy writes one of the two headers
+            and lets the other pass as it came, so when they disagree neither is believed.
+        trusted: the networks of our proxies.
+    """
+    address = _address(peer)
+    if address is None:
+        return peer
+    hops = [hop.strip() for line in x_forwarded_for for hop in line.split(",")]
+    routes = [route for route in (hops, list(forwarded)) if route]
+    found = {_beyond(address, route, trusted) for route in routes}
+    return str(found.pop() if len(found) == 1 else address)
+
+
+def _beyond(address: _Address, hops: list[str], trusted: Sequence[Network]) -> _Address:
+    while hops and any(address in network for network in trusted):
+        hop = hops.pop()
+        match = _HOP.fullmatch(hop)
+        before = _address(match[1] or match[2] if match else hop)
+        if before is None:
             break
+        address = before
     return address
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
-    ip = ipaddress.ip_address(address)
-    return any(ip in network for network in trusted)
+def _address(text: str) -> _Address | None:
+    """Read an address; one of IPv4 that came by a socket of IPv6 is one of IPv4."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -51,6 +51,13 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("something was sent already")
         return unreadable(status)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        # What aiohttp refuses by itself, such as an unknown expectation, before the application sees it.
+        refused = isinstance(resp, web.HTTPException)
+        return await super().finish_response(request, unreadable(resp.status) if refused else resp, start_time)
+
 
 class _Connections(web.Server):
     def __call__(self) -> web.RequestHandler:
@@ -67,8 +74,10 @@ class _Runner(web.AppRunner):
 
 def unreadable(status: int) -> web.Response:
     """Answer what could not be read as HTTP, without repeating any of it."""
-    body = problem(InvalidRequest(), uuid4().hex, HTTPStatus(status)).model_dump_json(exclude_none=True)
+    request_id = uuid4().hex
+    body = problem(InvalidRequest(), request_id, HTTPStatus(status)).model_dump_json(exclude_none=True)
     response = web.Response(status=status, text=body, content_type=CONTENT_TYPE)
+    response.headers["X-Request-Id"] = request_id
     response.headers["Server"] = "broker"  # else it would be aiohttp's name and version
     response.force_close()
     return response

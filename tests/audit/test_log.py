@@ -14,7 +14,7 @@ from broker.audit.checkpoints import Signer
 from broker.audit.evidence import open_database
 from broker.audit.leaves import parse
 from broker.audit.log import AuditLog, Pace, create
-from broker.audit.merkle import leaf_hash
+from broker.audit.merkle import CompactRange, leaf_hash
 from broker.audit.stores import NotWritten, StoreError
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.verification import verify_database
@@ -377,6 +377,20 @@ async def test_a_log_that_disagrees_with_itself_stops_the_start(
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute(statement)
     assert message in await refused(database, signer)
+
+
+async def test_a_log_that_was_rewritten_under_its_checkpoint_stops_the_start(
+    store: FaultyStore, signer: Signer, database: Path
+) -> None:
+    log = await AuditLog.open(store, signer)
+    await log.close()
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET leaf_hash = zeroblob(32) WHERE idx = 0")
+        tree = CompactRange()
+        for (hashed,) in connection.execute("SELECT leaf_hash FROM events ORDER BY idx"):
+            tree.append(hashed)
+        connection.execute("UPDATE head SET root = ?", (tree.root(),))
+    assert "not the one that its newest checkpoint sealed" in await refused(database, signer)
 
 
 async def test_an_edit_in_the_unsealed_tail_stops_the_start(

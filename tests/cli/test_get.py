@@ -28,14 +28,14 @@ last"""
 
 
 @pytest.fixture(scope="session")
-def credential() -> Any:  # noqa: ANN401  # a document of JSON
+def credential() -> Any:  # a document of JSON
     return ssh_credential()
 
 
 def test_the_answer_of_the_service_is_printed_as_json(
     terminal: Terminal,
     service: ServiceDouble,
-    credential: Any,  # noqa: ANN401
+    credential: Any,
 ) -> None:
     service.tell(ROUTE, Answer(credential, 201))
     ended = terminal.broker("get", "web-1", "--reason", "deploy", "--ticket", "OPS-7", "--protocol", "ssh")
@@ -76,7 +76,7 @@ def test_quoting_holds_in_every_shell(text: str) -> None:
 def test_the_key_of_ssh_comes_through_a_shell_unchanged(
     terminal: Terminal,
     service: ServiceDouble,
-    credential: Any,  # noqa: ANN401
+    credential: Any,
 ) -> None:
     service.tell(ROUTE, Answer(credential, 201))
     lines = terminal.broker("get", "web-1", "--format", "env").stdout
@@ -90,7 +90,7 @@ def test_the_key_of_ssh_comes_through_a_shell_unchanged(
     assert ended.stdout.split("|") == wanted
 
 
-def test_files_are_written_and_named(terminal: Terminal, service: ServiceDouble, credential: Any) -> None:  # noqa: ANN401
+def test_files_are_written_and_named(terminal: Terminal, service: ServiceDouble, credential: Any) -> None:
     service.tell(ROUTE, Answer(credential, 201))
     ended = terminal.broker("get", "web-1", "--format", "files", "--output", "out")
     told = json.loads(ended.stdout)
@@ -211,7 +211,7 @@ def test_what_is_not_understood_is_wrong_usage(words: list[str], terminal: Termi
 def test_waiting_asks_again_under_the_same_key(
     terminal: Terminal,
     service: ServiceDouble,
-    credential: Any,  # noqa: ANN401
+    credential: Any,
 ) -> None:
     not_ready = problem(409, "password_not_ready", "Not yet.", retry_after=1)
     service.tell(ROUTE, not_ready, not_ready, Answer(credential, 201))
@@ -287,7 +287,7 @@ def test_a_client_certificate_is_shown(terminal: Terminal, authority: Authority)
     assert ended.returncode == 3
 
 
-def _until(condition: Any, seconds: float = 15) -> None:  # noqa: ANN401
+def _until(condition: Any, seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -11,7 +11,7 @@ from tests.doubles.client import rdp_credential, ssh_credential
 
 
 @pytest.fixture(scope="module")
-def credential() -> Any:  # noqa: ANN401  # a document of JSON
+def credential() -> Any:  # a document of JSON
     return ssh_credential()
 
 
@@ -20,7 +20,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.real("ssh-keygen")
-def test_openssh_reads_what_is_written(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_openssh_reads_what_is_written(credential: Any, tmp_path: Path) -> None:
     files = CredentialFolder(str(tmp_path), "main/eu-west-1/web-1").write(credential)
     for arguments in (["-l", "-f", files["private_key"]], ["-l", "-f", files["known_hosts"]]):
         subprocess.run(["ssh-keygen", *arguments], check=True, capture_output=True)
@@ -31,7 +31,7 @@ def test_openssh_reads_what_is_written(credential: Any, tmp_path: Path) -> None:
     assert derived.stdout.startswith("ssh-rsa ")
 
 
-def test_only_the_owner_can_read_them(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_only_the_owner_can_read_them(credential: Any, tmp_path: Path) -> None:
     folder = CredentialFolder(f"{tmp_path}/new/place", "web-1")
     folder.write(credential)
 
@@ -44,14 +44,14 @@ def test_only_the_owner_can_read_them(credential: Any, tmp_path: Path) -> None: 
 
 
 def test_a_windows_password_stands_there_as_it_is(tmp_path: Path) -> None:
-    files = CredentialFolder(str(tmp_path), "win-1").write(rdp_credential("pass wörd'\"$"))  # type: ignore[arg-type]
+    files = CredentialFolder(str(tmp_path), "win-1").write(rdp_credential("pass wörd'\"$"))  # type: ignore[arg-type]  # a document has any shape
 
     assert Path(files["password"]).read_bytes() == "pass wörd'\"$".encode()
     assert Path(files["rdp"]).name == "win-1.rdp"
     assert Path(files["rdp"]).read_bytes() == b"full address:s:127.0.0.1\r\n"
 
 
-def test_a_second_credential_takes_the_place_of_the_first(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_second_credential_takes_the_place_of_the_first(credential: Any, tmp_path: Path) -> None:
     folder = CredentialFolder(str(tmp_path), "web-1")
     folder.write(credential)
     again = credential | {"ssh": credential["ssh"] | {"known_hosts": ["other"]}}
@@ -61,7 +61,7 @@ def test_a_second_credential_takes_the_place_of_the_first(credential: Any, tmp_p
     assert len(list(folder.path.iterdir())) == 3
 
 
-def test_a_link_in_the_folder_is_replaced_and_not_followed(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_link_in_the_folder_is_replaced_and_not_followed(credential: Any, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
     folder = CredentialFolder(str(tmp_path), "web-1")
@@ -95,7 +95,7 @@ def test_what_names_no_instance_names_no_folder(name: str, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_of_a_write_that_fails(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_nothing_is_left_of_a_write_that_fails(credential: Any, tmp_path: Path) -> None:
     folder = CredentialFolder(str(tmp_path), "web-1")
     (folder.path / "known_hosts" / "in the way").mkdir(parents=True)
     with pytest.raises(OSError, match="known_hosts"):
@@ -105,7 +105,7 @@ def test_nothing_is_left_of_a_write_that_fails(credential: Any, tmp_path: Path) 
 
 
 @pytest.mark.real("ssh")
-def test_ssh_understands_the_command_wherever_the_files_are(credential: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_ssh_understands_the_command_wherever_the_files_are(credential: Any, tmp_path: Path) -> None:
     files = CredentialFolder(f"{tmp_path}/with spaces and %h", "web-1").write(credential)
     command = ssh_command(credential, files)
     shown = subprocess.run([command[0], "-G", *command[1:]], check=True, capture_output=True, text=True).stdout

@@ -157,7 +157,7 @@ class _Server(ThreadingHTTPServer):
         self.double = double
         self._context = context
 
-    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # socketserver's own signature
+    def finish_request(self, request: Any, client_address: Any) -> None:  # socketserver's own signature
         """Shake hands in the connection's own thread; a client that walks away is no error of ours."""
         try:
             if self._context:

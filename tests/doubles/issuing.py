@@ -135,8 +135,8 @@ class ClearVault:
     def __init__(self, expires_at: datetime) -> None:
         self._expires_at = expires_at
 
-    async def open(self, details: AccessDetails) -> Opened:
-        del details
+    async def open(self, details: AccessDetails, instance: Instance) -> Opened:
+        del details, instance
         return Opened(
             private_key=Secret("PRIVATE"),
             certificate="CERT",

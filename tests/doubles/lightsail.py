@@ -11,7 +11,7 @@ from aiohttp import web
 
 from broker.emulator import Call, Emulator, parse_faults
 from broker.errors import BrokerError
-from broker.lightsail.listings import InstanceRecord
+from broker.lightsail.listings import InstanceRecord, KeyPair
 from broker.lightsail.session import Account, Tuning
 from broker.model import Blueprint, Bundle, Instance, InstanceRef, Platform
 
@@ -129,6 +129,8 @@ class ListSource:
         self.all_blueprints = [blueprint("debian_12"), blueprint("windows_server_2022", Platform.WINDOWS, 1000)]
         self.all_bundles = {place: [bundle("nano_3_0")] for place in self.places}
         self.failures: dict[Place, BrokerError] = {}
+        self.all_key_pairs: dict[Place, list[KeyPair]] = {place: [] for place in self.places}
+        self.key_pairs_failure: BrokerError | None = None
         self.calls: Counter[str] = Counter()
         self.before_answer: Callable[[Place], Awaitable[None]] | None = None
 
@@ -143,6 +145,12 @@ class ListSource:
     async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
         await self._answer("instances", (account, region))
         return tuple(self.records[account, region])
+
+    async def key_pairs(self, account: str, region: str) -> tuple[KeyPair, ...]:
+        await self._answer("key_pairs", (account, region))
+        if self.key_pairs_failure:
+            raise self.key_pairs_failure
+        return tuple(self.all_key_pairs[account, region])
 
     async def blueprints(self, account: str, region: str) -> tuple[Blueprint, ...]:
         await self._answer("blueprints", (account, region))

@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_identity
 from cryptography.hazmat.primitives.serialization.ssh import SSHCertificate
 
+from broker.demo.sshd import Sshd
 from broker.emulator import Emulator, Fixture
 from tests.emulator.clients import Refusal, lightsail
 from tests.emulator.conftest import PASSWORD, MovedClock
-from tests.real.sshd import Sshd
 
 if TYPE_CHECKING:
     from types_aiobotocore_lightsail.literals import InstanceAccessProtocolType

@@ -166,7 +166,7 @@ async def test_the_command_line_of_aws_reads_it(emulator: Emulator) -> None:
     assert identity["Arn"] == "arn:aws:iam::123456789012:user/emulator"
 
 
-async def aws(emulator: Emulator, *words: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
+async def aws(emulator: Emulator, *words: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("aws"),
         *words,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROLE = "arn:aws:iam::210987654321:role/ops/reader"
 
 
-async def session_of(emulator: Emulator, **parameters: Any) -> CredentialsTypeDef:  # noqa: ANN401 - any of AssumeRole's
+async def session_of(emulator: Emulator, **parameters: Any) -> CredentialsTypeDef:
     async with sts(emulator) as client:
         answer = await client.assume_role(RoleArn=ROLE, RoleSessionName="broker", **parameters)
     return answer["Credentials"]

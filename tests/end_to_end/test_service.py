@@ -55,7 +55,7 @@ class Place:
     emulator: Emulator
     provider: OpenIdProvider
 
-    async def broker(self, *words: str) -> Any:  # noqa: ANN401 - what a command did
+    async def broker(self, *words: str) -> Any:
         """Run a command in the folder."""
         return await run_broker(words, {**AWS, "BROKER_CONFIG": str(self.folder / "broker.toml")})
 
@@ -84,7 +84,7 @@ class Running:
     process: subprocess.Popen[bytes]
     url: str
 
-    def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - a JSON document
+    def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:
         """Ask a route."""
         request = Request(self.url + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - our own https
         if body is not None:

@@ -134,6 +134,7 @@ async def test_a_policy_error_denies_even_what_the_table_allows() -> None:
     office = desk(policies=TablePolicies(ALLOWED, errors=("attribute missing",), obligations=(Obligation.MFA,)))
     with pytest.raises(errors.Denied):
         await office.issue()
+    assert office.ledger.events[0].details == {"policy_errors": ("attribute missing",)}
 
 
 @pytest.mark.parametrize(

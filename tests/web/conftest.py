@@ -33,8 +33,13 @@ class Hall:
     health: list[Health] = field(default_factory=lambda: [Health("audit", ready=True)])
     admission: Admission = field(default_factory=lambda: Admission(8))
     rate: RateLimit = field(default_factory=lambda: RateLimit(1000))
+    body_seconds: float = 10
 
     def server(self) -> TestServer:
+        """Put the application behind a test server."""
+        return TestServer(self.application())
+
+    def application(self) -> web.Application:
         """Build the application."""
         instances = [instance(f"web-{n}") for n in range(5)]
         policies = TablePolicies(
@@ -53,7 +58,7 @@ class Hall:
         )
         routes += description.routes()
         doors = Doors(OneTokenAuthenticator(), self.rate, self.admission)
-        return TestServer(Edge(doors, metrics).application(routes))
+        return Edge(doors, metrics, body_seconds=self.body_seconds).application(routes)
 
 
 @pytest.fixture(autouse=True)

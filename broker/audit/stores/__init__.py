@@ -19,6 +19,10 @@ class NotWritten(StoreError):
     """A clean failure before anything was synced (full, busy, read-only): nothing was written, trying later may do."""
 
 
+class InUse(StoreError):
+    """Another process writes this log, and the store serves one."""
+
+
 class HeadMoved(StoreError):
     """The stored head is not the expected one: somebody else has appended."""
 

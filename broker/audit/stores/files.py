@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from broker.audit.stores import StoreError
+from broker.audit.stores import InUse, StoreError
 
 _OPEN_TO_OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
@@ -102,14 +102,14 @@ class ProcessLock:
         self._descriptor = -1
 
     def acquire(self) -> None:
-        """Take it, or raise StoreError when another process has it. The system frees it when the process dies."""
+        """Take it, or raise InUse when another process has it. The system frees it when the process dies."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._descriptor = os.open(self._path, flags, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
-            raise StoreError("another broker process is writing this audit log; SQLite serves one") from None
+            raise InUse("another broker process is writing this audit log; SQLite serves one") from None
         except OSError as problem:
             self.release()
             raise StoreError(f"the lock of the audit log cannot be taken: {problem}") from problem
