@@ -117,10 +117,11 @@ async def operator_log(
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service. `reload_policies` takes them in as they are now."""
+    """A running service. `reload_policies` takes them in as they are now; `checkpoint` seals the log now."""
 
     url: str
     reload_policies: Callable[[], Awaitable[None]]
+    checkpoint: Callable[[], Awaitable[str]]
 
 
 @asynccontextmanager
@@ -188,7 +189,7 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)
-        yield Service(url, partial(reload_policies, policies, log))
+        yield Service(url, partial(reload_policies, policies, log), log.checkpoint)
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:

@@ -70,6 +70,8 @@ async def _play(folder: Path, *, keep: bool) -> int:
         if keep:
             say(_try_it(scene))
             await _until_interrupted()
+        else:
+            say("All as it should be. `broker demo --keep` (make demo KEEP=1) leaves it running, to try it yourself.")
     return Exit.OK
 
 

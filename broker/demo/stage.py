@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,6 +86,8 @@ class Stage:
     url: str
     emulator: Emulator
     sshd: Sshd | None
+    seal: Callable[[], Awaitable[str]]
+    """Signs a checkpoint of the audit log now, rather than within a minute."""
 
     @property
     def config(self) -> Path:
@@ -95,6 +97,11 @@ class Stage:
     def token_file(self, person: Person) -> Path:
         """Where somebody's access token is."""
         return self.folder / f"{person.name}.token"
+
+    def give_token(self, person: Person, token: str) -> None:
+        """Put somebody's access token where nobody else reads it."""
+        self.token_file(person).touch(mode=0o600)
+        self.token_file(person).write_text(token)
 
     def environment(self, person: Person) -> dict[str, str]:
         """What a person's shell needs to reach the broker."""
@@ -125,7 +132,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         loaded = settings.load(config, {})
         list(state.create(loaded))
         service = await stack.enter_async_context(wiring.service(loaded))
-        yield Stage(folder, service.url, emulator, sshd)
+        yield Stage(folder, service.url, emulator, sshd, service.checkpoint)
 
 
 def _log_file(folder: Path) -> BinaryIO:

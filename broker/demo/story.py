@@ -9,15 +9,18 @@ import asyncio
 import json
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from broker.demo.stage import ALICE, BOB, CAROL, Person, Stage
 
-DENIED, NEEDS_MORE = 3, 6
+TAMPERED, DENIED, NEEDS_MORE = 1, 3, 6
 Say = Callable[[str], None]
 
 
@@ -93,14 +96,21 @@ class Story:
         self._open_act("bob, a developer, tries production; a stranger tries anything")
         await self._expect(DENIED, BOB, ["get", "web-1", "--reason", "just looking"])
         stranger = Person("mallory", ())
-        self._stage.token_file(stranger).write_text(self._stage.token_file(ALICE).read_text()[:-8] + "AAAAAAAA")
+        self._stage.give_token(stranger, self._stage.token_file(ALICE).read_text()[:-8] + "AAAAAAAA")
         await self._expect(DENIED, stranger, ["get", "web-1"])
 
     async def _proof(self) -> None:
         self._open_act("carol, an auditor, reads what happened, and proves that nothing was changed")
         config = ["--config", str(self._stage.config)]
         await self._broker(CAROL, ["audit", "search", *config], show_output=True)
+        await self._stage.seal()
         await self._broker(CAROL, ["audit", "verify", *config], show_output=True)
+        self._say("")
+        self._tell("Somebody with root edits one word in a copy of the log, and hopes that nobody notices:")
+        copy = self._stage.folder / "copy.db"
+        await asyncio.to_thread(edit_copy, self._stage.folder / "state" / "audit.db", copy)
+        pinned = f"@{self._stage.folder / 'state' / 'audit.key.pub'}"
+        await self._expect(TAMPERED, CAROL, ["audit", "verify", "--database", str(copy), "--key", pinned])
 
     def _open_act(self, title: str) -> None:
         self._act += 1
@@ -120,7 +130,7 @@ class Story:
         if shown.code != code:
             raise Disappointment(f"exit code {shown.code} instead of {code}: {shown.err}")
         if code:
-            for line in shown.err.splitlines():
+            for line in (shown.out + shown.err).splitlines():
                 if "request:" not in line:
                     self._tell(line)
             self._tell(self._faint(f"exit code {code}"))
@@ -150,3 +160,14 @@ class Story:
         )
         out, err = await process.communicate()
         return Shown(process.returncode or 0, out.decode(), err.decode())
+
+
+def edit_copy(log: Path, copy: Path) -> None:
+    """Copy an audit log, and put other words into bob's mouth: same length, everything else left alone."""
+    with closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute(
+            "UPDATE events SET leaf = CAST(replace(CAST(leaf AS TEXT), 'just looking', 'root said ok') AS BLOB)"
+        )
+        target.commit()
+    copy.chmod(0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentialResolver, AioCredentials, create_credential_resolver
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.utils import parse_timestamp
 
 from broker.errors import UpstreamError
 from broker.lightsail.credentials import Loaded, RenewableCredentials
@@ -198,4 +200,12 @@ class _Provider:
 def _session(credentials: RenewableCredentials) -> aioboto3.Session:
     session = get_session()
     session.register_component("credential_provider", _Provider(credentials))
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     return aioboto3.Session(botocore_session=session)
+
+
+def _moment(value: object) -> datetime:
+    """Read a timestamp, seconds since 1970 in JSON. The SDK's own reader asks the local time zone each time: 15 us."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    return parse_timestamp(value)

@@ -42,7 +42,8 @@ class BoundedHttpSession(AIOHTTPSession):
             raise ConnectionClosedError(endpoint_url=request.url, error=failure) from failure
         finally:
             raw.close()  # does nothing to a connection that went back to the pool at the end of the body
-        return AioAWSResponse(response.url, response.status_code, response.headers, _Body(body))  # type: ignore[arg-type]  # as above
+        response.raw = _Body(body)
+        return response
 
 
 async def _read(raw: aiohttp.ClientResponse) -> bytes:

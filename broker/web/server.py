@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
@@ -23,17 +25,29 @@ def tls_context(certificate: Path, private_key: Path, client_ca: Path | None = N
     """Build the server's side of TLS: 1.2 or newer, forward secrecy only, client certificates asked for when known.
 
     Raises:
-        OSError: a file is missing or does not hold what it should (ssl.SSLError is one).
+        OSError: a file is missing or does not hold what it should; names the files.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_cert_chain(certificate, private_key)
+    with _naming(f"{certificate} and {private_key}"):
+        context.load_cert_chain(certificate, private_key)
     if client_ca:
-        context.load_verify_locations(client_ca)
+        with _naming(str(client_ca)):
+            context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+@contextmanager
+def _naming(files: str) -> Iterator[None]:
+    """Say which files an error is about; OpenSSL does not."""
+    try:
+        yield
+    except OSError as error:
+        reason = getattr(error, "reason", "") or error.strerror or "not usable"
+        raise OSError(error.errno, f"no TLS with this: {reason}", files) from error
 
 
 class _Connection(web.RequestHandler):
@@ -96,6 +110,7 @@ class Listener:
             max_field_size=MAX_HEADER,
         )
         self._host, self._port, self._tls = host, port, tls
+        self.application = application
 
     async def start(self) -> str:
         """Listen, and answer the URL.

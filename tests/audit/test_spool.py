@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from broker.audit import spool as spooling
 from broker.audit.spool import Spool
 from broker.errors import AuditUnavailable
 from broker.model import CredentialFacts, Event, InstanceRef
-from tests.doubles.audit import NOW, ManualClock, an_event
+from tests.doubles.audit import ManualClock, an_event
 
 ADDED = Event(
     event="keys.added",
@@ -159,13 +158,12 @@ async def test_what_is_no_event_of_an_operator_s_command_is_refused(spool: Spool
     assert not spool.folder.exists()
 
 
-async def test_a_spool_that_nobody_collects_fills_up(spool: Spool, log: Log) -> None:
+async def test_a_spool_that_nobody_collects_fills_up(spool: Spool) -> None:
     await spool.append(ADDED)
     for number in range(spooling.MAX_WAITING - 1):
         (spool.folder / f"{number:020d}.json").touch()
     with pytest.raises(AuditUnavailable, match="does the service run"):
         await spool.append(ADDED)
-    del log
 
 
 def changed(**members: object) -> Callable[[dict[str, Any]], object]:
@@ -302,8 +300,3 @@ def test_an_event_is_on_disk_before_its_command_goes_on(database: Path, tmp_path
     assert kinds == ["fsync", "rename", "fsync"], steps
     assert ".tmp>" in steps[0]
     assert steps[2].partition("<")[2].startswith(str(database) + ".spool>")
-
-
-def test_the_oldest_name_sorts_first() -> None:
-    assert len(str(time.time_ns())) <= 20
-    assert NOW.year > 1970

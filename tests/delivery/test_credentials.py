@@ -121,7 +121,8 @@ def test_without_ipv4_the_first_ipv6_address_is_the_host(ssh_access: AccessDetai
 def test_an_instance_without_an_address_cannot_be_reached(ssh_access: AccessDetails) -> None:
     with pytest.raises(InstanceNotRunning) as caught:
         ssh(replace(ssh_access, ip_address=None))
-    assert "no public address" in caught.value.detail
+    assert "no public address, neither IPv4 nor IPv6" in caught.value.detail
+    assert "static IP" in caught.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from broker.errors import NotFound, UpstreamError, UpstreamUnavailable
 from broker.lightsail.inventory import Freshness, Inventory
+from broker.lightsail.listings import KeyPair
 from broker.model import Platform
 from tests.doubles.lightsail import ListSource, ManualClock, Place, blueprint, bundle, record
 
@@ -51,6 +52,33 @@ async def settled() -> None:
 async def test_a_name_finds_its_instance_with_the_platform_of_its_blueprint(inventory: Inventory) -> None:
     (found,) = await inventory.find("win-1")
     assert (str(found.ref), found.platform, found.warnings) == ("other/eu-west-1/win-1", Platform.WINDOWS, ())
+
+
+async def test_an_instance_carries_the_fingerprint_that_aws_shows_for_its_key_pair(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    (before,) = await inventory.find("win-1")
+    assert (before.key_pair, before.key_pair_fingerprint) == ("LightsailDefaultKeyPair", "")
+    source.all_key_pairs[OTHER] = [KeyPair("another", "aa:bb"), KeyPair("LightsailDefaultKeyPair", "cc:dd")]
+    source.all_key_pairs[IRELAND] = [KeyPair("LightsailDefaultKeyPair", "ee:ff")]
+    clock.pass_by(seconds=61)
+    await inventory.find("win-1")
+    await settled()
+    (after,) = await inventory.find("win-1")
+    assert after.key_pair_fingerprint == "cc:dd"
+
+
+async def test_instances_are_there_though_their_key_pairs_cannot_be_listed(
+    source: ListSource, clock: ManualClock
+) -> None:
+    source.all_key_pairs[OTHER] = [KeyPair("LightsailDefaultKeyPair", "cc:dd")]
+    source.key_pairs_failure = UpstreamError("GetKeyPairs: AccessDeniedException")
+    inventory = Inventory(source, clock)
+    (found,) = await inventory.find("win-1")
+    assert found.key_pair_fingerprint == ""
+    assert inventory.health().ready
+    assert inventory.health().detail == ""
+    await inventory.close()
 
 
 async def test_a_name_that_several_have_finds_all_of_them(inventory: Inventory) -> None:

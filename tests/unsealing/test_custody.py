@@ -283,6 +283,78 @@ class RecoveringMasterKey:
         return await self._real.unwrap(wrapped, context)
 
 
+class SilentMasterKey:
+    """Does not answer for one key pair, until it is told to."""
+
+    def __init__(self, real: LocalMasterKey, silent_for: str) -> None:
+        self._real = real
+        self._silent_for = silent_for
+        self.id = real.id
+        self.wrap = real.wrap
+        self.answers = asyncio.Event()
+
+    async def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        if context["key_pair"] == self._silent_for:
+            await self.answers.wait()
+        return await self._real.unwrap(wrapped, context)
+
+
+async def test_a_key_that_was_removed_is_dropped_though_the_master_key_does_not_answer(
+    directory: Path, master: LocalMasterKey
+) -> None:
+    elsewhere = await filled(directory, master)
+    time = [NOW]
+    service = SilentMasterKey(master, "other-key")
+    custody = Custody(directory, service, lambda: time[0])
+    await custody.refresh(patience=0.2)
+    assert custody.list() == (held(0, TEAM_KEY),)
+    assert "does not answer" in custody.problems[0]
+    await elsewhere.remove(TEAM_KEY)
+    await custody.refresh(patience=0.2)
+    assert custody.list() == ()
+    service.answers.set()
+    time[0] += TENTH
+    await custody.refresh(patience=0.2)
+    assert custody.list() == (held(1, OTHER_KEY),)
+    assert not custody.problems
+
+
+async def test_a_refresh_that_is_cancelled_is_made_up_for_by_the_next(directory: Path, master: LocalMasterKey) -> None:
+    """A caller may leave in the middle of one."""
+    elsewhere = await filled(directory, master)
+    service = SilentMasterKey(master, "team-key")
+    custody = Custody(directory, service, lambda: NOW)
+    leaving = asyncio.create_task(custody.refresh())
+    await asyncio.sleep(0.1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    service.answers.set()
+    await elsewhere.remove(OTHER_KEY)
+    await custody.refresh()
+    assert custody.list() == (held(0, TEAM_KEY),)
+
+
+async def test_a_key_that_is_not_held_is_looked_for_once_more_but_not_by_every_request(
+    directory: Path, master: LocalMasterKey
+) -> None:
+    time = [NOW]
+    custody = Custody(directory, master, lambda: time[0])
+    elsewhere = await Custody.open(directory, master)
+    await elsewhere.add(held())
+    assert await custody.find(TEAM_KEY) == held()
+    assert await custody.find(OTHER_KEY) is None
+    await elsewhere.add(held(1, OTHER_KEY))
+    assert await custody.find(OTHER_KEY) is None
+    time[0] += timedelta(seconds=1)
+    assert await custody.find(OTHER_KEY) == held(1, OTHER_KEY)
+
+
+async def test_a_key_that_is_held_costs_no_look_at_the_directory(directory: Path, master: LocalMasterKey) -> None:
+    custody = await filled(directory, master)
+    directory.rename(directory.with_name("gone"))
+    assert await custody.find(TEAM_KEY) == held(0, TEAM_KEY)
+
+
 async def test_many_refreshes_at_once_open_each_file_once(directory: Path, master: LocalMasterKey) -> None:
     await one(directory, master)
     custody = Custody(directory, master, lambda: NOW)
