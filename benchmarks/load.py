@@ -1,7 +1,8 @@
 """The two loads that are compared: requests to the broker over TLS, and direct calls of one shared aioboto3 client.
 
 Run as a process of its own, `python -m benchmarks.load broker|direct …`, it prints one JSON line:
-`{"count": n, "seconds": wall, "cpu": own CPU seconds, "errors": n, "milliseconds": [p50, p99]}`.
+`{"count": n, "seconds": wall, "cpu": own CPU seconds, "errors": n, "total": n, "milliseconds": [p50, p99]}`. All but
+`total` and `errors` leave the warm-up out.
 """
 
 from __future__ import annotations
@@ -33,17 +34,18 @@ def own_cpu() -> float:
 async def measure(one: Callable[[], Awaitable[bool]], workers: int, seconds: float) -> dict[str, object]:
     """Run `one` over and over in so many tasks; answer counts and times after a warm-up."""
     times: list[float] = []
-    errors = 0
+    total = errors = 0
     measuring = asyncio.Event()
     end = time.perf_counter() + WARM_UP_SECONDS + seconds
 
     async def work() -> None:
-        nonlocal errors
+        nonlocal total, errors
         while (started := time.perf_counter()) < end:
             good = await one()
+            total += 1
+            errors += not good
             if measuring.is_set():
                 times.append(time.perf_counter() - started)
-                errors += not good
 
     tasks = [asyncio.create_task(work()) for _ in range(workers)]
     await asyncio.sleep(WARM_UP_SECONDS)
@@ -59,6 +61,7 @@ async def measure(one: Callable[[], Awaitable[bool]], workers: int, seconds: flo
         "seconds": wall,
         "cpu": own_cpu() - cpu,
         "errors": errors,
+        "total": total,
         "milliseconds": [times[len(times) // 2] * 1000, times[len(times) * 99 // 100] * 1000],
     }
 

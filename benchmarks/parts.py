@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,8 +37,11 @@ async def throughput(
     broker_options = ["--ca", str(scene.ca), "--tokens", str(scene.tokens)]
     for _ in range(rounds):
         direct = await _load(["direct", scene.double, instance, protocol])
+        before = scene.events()
         issued, cpu = await _broker_load(scene, ["broker", scene.url, instance, protocol, *broker_options])
         assert direct["errors"] == issued["errors"] == 0, (direct, issued)
+        two_records = Counter({"credential.requested": issued["total"], "credential.issued": issued["total"]})
+        assert scene.events() - before == two_records, (scene.events() - before, issued)
         throughputs.append((issued["count"] / issued["seconds"]) / (direct["count"] / direct["seconds"]))
         costs.append((cpu / issued["count"]) / (direct["cpu"] / direct["count"]))
         notes.append((issued["count"] / issued["seconds"], direct["count"] / direct["seconds"], cpu / issued["count"]))
@@ -59,7 +63,7 @@ async def _load(words: Sequence[str]) -> dict[str, Any]:
 
 
 async def _broker_load(scene: World, words: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """Run the load; answer it with the broker's CPU seconds while it was measured, and check the log."""
+    """Run the load; answer it with the broker's CPU seconds while it was measured."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.load", *words, stdout=subprocess.PIPE
     )
@@ -74,11 +78,17 @@ async def _broker_load(scene: World, words: Sequence[str]) -> tuple[dict[str, An
 
 
 def decisions(folder: Path, rounds: int) -> list[Row]:
-    """G5: CPU of a decision among 10,000 policies against one among 10."""
+    """G5: CPU of a decision among 10,000 policies against one among 10, in short turns: neighbours disturb both alike."""
     small, large = _engine(folder / "small", 10), _engine(folder / "large", 10_000)
-    pairs = [(_cpu_of_a_decision(small), _cpu_of_a_decision(large)) for _ in range(rounds)]
+    pairs = [_alternating(small, large) for _ in range(rounds)]
     note = f"{median(few for few, _ in pairs) * 1e6:.0f} us against {median(many for _, many in pairs) * 1e6:.0f} us"
     return [Row("G5 decision", [many / few for few, many in pairs], 1.2, more_is_better=False, note=note)]
+
+
+def _alternating(small: Policies, large: Policies, turns: int = 15) -> tuple[float, float]:
+    costs = [(_cpu_of_a_decision(small), _cpu_of_a_decision(large)) for _ in range(turns)]
+    few, many = (median(column) for column in zip(*costs, strict=True))
+    return few, many
 
 
 def _engine(folder: Path, count: int) -> Policies:
@@ -88,7 +98,7 @@ def _engine(folder: Path, count: int) -> Policies:
     return engine
 
 
-def _cpu_of_a_decision(engine: Policies, count: int = 3_000) -> float:
+def _cpu_of_a_decision(engine: Policies, count: int = 400) -> float:
     now = datetime.now(UTC)
     caller = Caller(
         issuer="corp", subject="person-1", kind="user", groups=("ops",), token_expires_at=now + timedelta(hours=1)

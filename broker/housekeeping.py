@@ -110,6 +110,8 @@ async def _collect(spool: Spool, log: Log) -> str:
             _log.info("recorded what operators did", events=count)
     except AuditUnavailable as problem:
         return problem.cause
+    except Exception as problem:  # noqa: BLE001 - a chore that ended silently would lose what operators do
+        return type(problem).__name__
     return ""
 
 
@@ -118,7 +120,10 @@ async def watch_keys(custody: Custody, every: float = 1.0) -> None:
     known = custody.problems
     while True:
         await asyncio.sleep(every)
-        await custody.refresh()
+        try:
+            await custody.refresh()
+        except Exception as problem:  # noqa: BLE001 - a chore that ended silently would keep a removed key in use
+            _log.error("the keys in custody cannot be looked at", error=type(problem).__name__)
         if custody.problems != known:
             known = custody.problems
             _log.warning("the keys in custody", problems=known)

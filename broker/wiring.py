@@ -45,7 +45,7 @@ from broker.lightsail.key_service import key_service
 from broker.lightsail.session import Account
 from broker.model import Clock, Health, utc_now
 from broker.observability import Metrics
-from broker.settings import Settings
+from broker.settings import Settings, SettingsError
 from broker.unsealing.custody import Custody
 from broker.unsealing.masterkeys import MasterKey, kms_region, load_master_key
 from broker.unsealing.vault import Vault
@@ -60,7 +60,13 @@ from broker.web.server import Listener, tls_context
 
 
 def database(settings: Settings) -> Path:
-    """Answer the file of the audit log."""
+    """Answer the file of the audit log.
+
+    Raises:
+        SettingsError: it is to be in PostgreSQL, which this version cannot do.
+    """
+    if not settings.audit.database.startswith("sqlite:///"):
+        raise SettingsError(["audit.database: this version keeps the log in SQLite only: sqlite:///PATH"])
     return Path(settings.audit.database.removeprefix("sqlite:///"))
 
 
@@ -120,6 +126,7 @@ class Service:
     """A running service. `reload_policies` takes them in as they are now; `checkpoint` seals the log now."""
 
     url: str
+    listener: Listener
     reload_policies: Callable[[], Awaitable[None]]
     checkpoint: Callable[[], Awaitable[str]]
 
@@ -127,6 +134,7 @@ class Service:
 @asynccontextmanager
 async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Service]:
     """Run the service until the context ends."""
+    secured = tls(settings)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(audit_log(settings, clock))
         await stack.enter_async_context(collecting(Spool(database(settings), clock), log))
@@ -182,14 +190,14 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
         )
         proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
         listener = Listener(
-            Edge(doors, metrics, proxies).application(routes), settings.server.host, settings.server.port, tls(settings)
+            Edge(doors, metrics, proxies).application(routes), settings.server.host, settings.server.port, secured
         )
 
         for chore in (watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)
-        yield Service(url, partial(reload_policies, policies, log), log.checkpoint)
+        yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint)
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:

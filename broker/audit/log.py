@@ -116,6 +116,7 @@ class AuditLog:
             clean = await log._errand(_open)
             if announce:
                 await log.append(log._service("started", clean_stop=clean == "clean"))
+                await log.checkpoint()
         except BaseException:
             await log._stop_thread()
             raise

@@ -13,9 +13,9 @@ import errno
 import os
 import re
 import stat
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -49,6 +49,8 @@ class Spool:
     def __init__(self, database: Path, clock: Clock = utc_now) -> None:
         self.folder = database.with_name(database.name + ".spool")
         self._clock = clock
+        self._numbers = count()
+        """Tell the events of one command apart, should its clock stand still."""
         self._recorded: set[str] = set()
         """Files whose events are in the log, but which could not be cleared away: they are not recorded again."""
 
@@ -67,8 +69,14 @@ class Spool:
             AuditUnavailable: The log cannot be written, or the spool not be read; what waits goes on waiting.
         """
         names = (await asyncio.to_thread(self._waiting))[:_AT_ONCE]
+        trouble: OSError | None = None
         for name in names:
-            await self._take(name, append)
+            try:
+                await self._take(name, append)
+            except OSError as problem:  # one bad file does not hold up the others
+                trouble = trouble or problem
+        if trouble:
+            raise _trouble(self.folder, trouble) from trouble
         return len(names)
 
     async def _take(self, name: str, append: Append) -> None:
@@ -83,13 +91,14 @@ class Spool:
         self._recorded.discard(name)
 
     def _put(self, event: Event) -> None:
-        spool_id = uuid4().hex
-        content = spooled.encode(event, spool_id, rfc3339(self._clock()))
+        spool_id, now = uuid4().hex, self._clock()
+        content = spooled.encode(event, spool_id, rfc3339(now))
         try:
             _make(self.folder)
             if len(self._waiting()) >= MAX_WAITING:
                 raise AuditUnavailable(f"{MAX_WAITING} events wait in {self.folder} already: does the service run?")
-            _write(self.folder, f"{time.time_ns():020d}-{spool_id}{_SUFFIX}", content)
+            order = f"{now:%Y%m%dT%H%M%S.%f}-{next(self._numbers):04d}"
+            _write(self.folder, f"{order}-{spool_id}{_SUFFIX}", content)
         except OSError as problem:
             raise _trouble(self.folder, problem) from problem
 
@@ -137,7 +146,7 @@ def _write(folder: Path, name: str, content: bytes) -> None:
 
 
 def _event_of(path: Path) -> Event | None:
-    """Answer what to record for a file: its event, or that it is malformed; None when it is gone."""
+    """Answer what to record for a file: its event, or that it is malformed; None when it is gone. May raise OSError."""
     try:
         return spooled.decode(_content(path), path.name.removesuffix(_SUFFIX).rpartition("-")[2])
     except Malformed as problem:
@@ -145,8 +154,6 @@ def _event_of(path: Path) -> Event | None:
         return Event(event="spool.rejected", outcome="failure", error="malformed", details=details)
     except FileNotFoundError:
         return None
-    except OSError as problem:
-        raise _trouble(path, problem) from problem
 
 
 def _content(path: Path) -> bytes:
@@ -167,15 +174,12 @@ def _content(path: Path) -> bytes:
 
 
 def _clear(path: Path, *, aside: bool) -> None:
-    try:
-        if aside:
-            path.rename(path.with_name(_ODD.sub("_", path.name)[:128] + _ASIDE))
-        else:
-            path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    except OSError as problem:
-        raise _trouble(path, problem) from problem
+    if aside:
+        path.rename(path.with_name(_ODD.sub("_", path.name)[:128] + _ASIDE))
+    else:
+        path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
-def _trouble(path: Path, problem: OSError) -> AuditUnavailable:
-    return AuditUnavailable(f"the spool of the audit log, {path}: {problem.strerror}")
+def _trouble(folder: Path, problem: OSError) -> AuditUnavailable:
+    return AuditUnavailable(f"the spool of the audit log, {folder}: {problem.strerror}")

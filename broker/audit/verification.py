@@ -87,7 +87,10 @@ def verify_export(path: Path, key: VerifierKey, outside: Sequence[str]) -> Repor
             replay.check(export_rows(file))
     except OSError as problem:
         raise CannotVerify(f"{path} cannot be read: {problem}") from problem
-    return replay.report()
+    report = replay.report()
+    if report.size and not report.sealed and not report.findings:
+        raise CannotVerify("no checkpoint that was given covers any of these events: anybody could have written them")
+    return report
 
 
 class _Mark(NamedTuple):

@@ -132,8 +132,8 @@ def _print_report(report: Report, form: str) -> None:
         items = [{"class": f.kind, "index": f.index, "what": f.message} for f in report.findings]
         if items:
             show(items, form, ("CLASS", ">INDEX", "WHAT"), lambda item: tuple(item.values()), "")
-        state = "TAMPERED" if items else "clean"
-        tail = f"; the last {report.unsealed} are not sealed yet" if report.unsealed else ""
+        state = "TAMPERED" if items else "clean" if report.sealed or not report.size else "not sealed yet"
+        tail = f"; the last {report.unsealed} are not sealed yet" if report.sealed and report.unsealed else ""
         write(f"{state}: {report.size} events of {report.origin}, {report.sealed} under a checkpoint{tail}")
         return
     show_one = {
@@ -215,7 +215,7 @@ def _search(arguments: Namespace) -> int:
     except StoreError as problem:
         talk(str(problem))
         return Exit.UNAVAILABLE
-    columns = (">INDEX", "TIME", "EVENT", "OUTCOME", "ACTOR", "INSTANCE", "REASON")
+    columns = (">INDEX", "TIME", "EVENT", "OUTCOME", "ACTOR", "ON", "WHY")
     show([_item(each) for each in found], arguments.format, columns, _cells, "no event fits")
     return Exit.OK
 
@@ -239,8 +239,11 @@ def _cells(item: dict[str, object]) -> Sequence[object]:
     from broker.audit.leaves import search_columns
 
     columns = search_columns(item)
-    reason = item.get("reason") or item.get("error") or ""
-    return item["index"], item["time"], columns.event, columns.outcome, columns.actor, columns.instance, reason
+    details = item.get("details")
+    operator = details.get("os_user") if isinstance(details, dict) else None
+    why = "; ".join(str(item[name]) for name in ("error", "reason") if item.get(name))
+    actor, on = columns.actor or operator or "", columns.instance or item.get("target") or ""
+    return item["index"], item["time"], columns.event, columns.outcome, actor, on, why
 
 
 # -- where things are

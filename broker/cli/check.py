@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
@@ -11,12 +14,17 @@ from broker.cli.output import plain, write
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from broker.settings import Settings
 
-    Finding = tuple[str, Iterable[str]]
-    """What is well in words, and every problem."""
+
+class Finding(NamedTuple):
+    """What is well in words, every problem, and what is worth knowing though it is none."""
+
+    detail: str
+    problems: Iterable[str] = ()
+    notes: Iterable[str] = ()
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -32,10 +40,23 @@ def run(arguments: Namespace) -> int:
         settings = settings_of(arguments)
     except SettingsError as error:
         for problem in error.problems:
-            _say("settings", problem, well=False)
+            _say("PROBLEM", "settings", problem)
         return Exit.PROBLEMS
-    _say("settings", "read", well=True)
+    _say("ok", "settings", "read")
+    for note in _without_effect(settings):
+        _say("note", "settings", note)
     return Exit.PROBLEMS if asyncio.run(_check(settings)) else Exit.OK
+
+
+def _without_effect(settings: Settings) -> Iterable[str]:
+    """Name what is set, but does nothing in this version: nobody shall rely on it."""
+    fields = {
+        "limits.instances_per_caller_per_hour": "instances_per_caller_per_hour" in settings.limits.model_fields_set,
+        "console": bool(settings.console.issuer or settings.console.client_id),
+        "notify.webhooks": bool(settings.notify.webhooks),
+        "server.client_ca": settings.server.client_ca is not None,
+    }
+    return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]
 
 
 async def _check(settings: Settings) -> int:
@@ -43,6 +64,7 @@ async def _check(settings: Settings) -> int:
     from broker.lightsail.quiet import silence_sdk_logging
 
     silence_sdk_logging()
+    logging.getLogger("broker").addHandler(logging.NullHandler())  # what it would say is said here, as a problem
     checks: dict[str, Callable[[Settings], Awaitable[Finding]]] = {
         "audit": _audit,
         "policies": _policies,
@@ -54,20 +76,22 @@ async def _check(settings: Settings) -> int:
     count = 0
     for component, check in checks.items():
         try:
-            detail, problems = await check(settings)
+            found = await check(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a problem of this component
-            detail, problems = "", list(_sentences(error))
-        found = list(problems)
-        for problem in found:
-            _say(component, problem, well=False)
-        if not found:
-            _say(component, detail, well=True)
-        count += len(found)
+            found = Finding("", _sentences(error))
+        problems = list(found.problems)
+        for problem in problems:
+            _say("PROBLEM", component, problem)
+        if not problems:
+            _say("ok", component, found.detail)
+        for note in found.notes:
+            _say("note", component, note)
+        count += len(problems)
     return count
 
 
-def _say(component: str, sentence: str, *, well: bool) -> None:
-    write(f"{'ok     ' if well else 'PROBLEM'}  {component:<10}  {plain(sentence)}")
+def _say(verdict: str, component: str, sentence: str) -> None:
+    write(f"{verdict:<7}  {component:<10}  {plain(sentence)}")
 
 
 def _sentences(error: Exception) -> Iterable[str]:
@@ -104,7 +128,7 @@ async def _audit(settings: Settings) -> Finding:
             reader.close()
         except StoreError as error:
             problems.append(f"{database}: {error}")
-    return f"{size} events in {database}", problems
+    return Finding(f"{size} events in {database}", problems)
 
 
 async def _policies(settings: Settings) -> Finding:
@@ -112,7 +136,7 @@ async def _policies(settings: Settings) -> Finding:
 
     snapshot = await asyncio.to_thread(load_snapshot, settings.policies.directory)
     problems = [] if snapshot.rules else [f"there is no policy in {settings.policies.directory}: everybody is refused"]
-    return f"{len(snapshot.rules)} in {settings.policies.directory}", problems
+    return Finding(f"{len(snapshot.rules)} in {settings.policies.directory}", problems)
 
 
 async def _keys(settings: Settings) -> Finding:
@@ -123,13 +147,13 @@ async def _keys(settings: Settings) -> Finding:
     check_openssl()
     async with wiring.master_key(settings) as master_key:
         held = (await Custody.open(settings.keys.directory, master_key)).list()
-    return f"{len(held)} in custody", ()
+    return Finding(f"{len(held)} in custody")
 
 
 async def _tls(settings: Settings) -> Finding:
     from broker import wiring
 
-    return ("certificate and key fit" if wiring.tls(settings) else "plain HTTP on a loopback address"), ()
+    return Finding("certificate and key fit" if wiring.tls(settings) else "plain HTTP on a loopback address")
 
 
 async def _issuers(settings: Settings) -> Finding:
@@ -142,7 +166,7 @@ async def _issuers(settings: Settings) -> Finding:
         health = ring.health()
     finally:
         await ring.close()
-    return ", ".join(issuer.name for issuer in settings.issuers), () if health.ready else [health.detail]
+    return Finding(", ".join(issuer.name for issuer in settings.issuers), () if health.ready else [health.detail])
 
 
 async def _lightsail(settings: Settings) -> Finding:
@@ -151,5 +175,9 @@ async def _lightsail(settings: Settings) -> Finding:
     from broker.lightsail.probing import probe
 
     async with Gateway(wiring.accounts(settings)) as gateway:
-        problems = [problem for place in gateway.places for problem in await probe(gateway, *place)]
-    return ", ".join("/".join(place) for place in gateway.places), problems
+        probed = [await probe(gateway, *place) for place in gateway.places]
+    return Finding(
+        ", ".join("/".join(place) for place in gateway.places),
+        [problem for each in probed for problem in each.problems],
+        [note for each in probed for note in each.notes],
+    )

@@ -79,12 +79,15 @@ def _try_it(scene: Stage) -> str:
     from broker.demo.stage import ALICE
 
     exports = "\n".join(f"  export {name}={value}" for name, value in scene.environment(ALICE).items())
-    return (
-        f"It goes on running until Ctrl-C. In another terminal, as alice:\n{exports}\n"
-        "  broker ls\n"
-        "  broker get web-dev --format files --output .\n"
-        f"  broker audit verify --config {scene.config}"
-    )
+    lines = [
+        f"It goes on running until Ctrl-C. In another terminal, as alice:\n{exports}",
+        "  broker ls",
+        "  broker get web-1 --reason trying --format files",
+        f"  broker audit verify --config {scene.config}",
+    ]
+    if scene.sshd:
+        lines.append(f"The second one prints an ssh command; here log in as {scene.sshd.user} instead of ec2-user.")
+    return "\n".join(lines)
 
 
 async def _until_interrupted() -> None:

@@ -34,7 +34,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=["ssh", "rdp"], help="default: what the platform speaks")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; policies may ask for it")
     parser.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
-    parser.add_argument("--break-glass", action="store_true", help="use the emergency rules; it will be reviewed")
+    parser.add_argument("--break-glass", action="store_true", help="ask by the policies for emergencies")
     parser.add_argument("--wait", metavar="TIME", type=durations.seconds, default=0, help="keep trying, such as 5m")
     parser.add_argument("--format", choices=["json", "env", "files"], help="default: json")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: here)")

@@ -58,7 +58,10 @@ def run(arguments: Namespace) -> int:
         return Exit.OK
     from broker import state
 
-    for sentence in state.create(settings_of(arguments)):
+    settings = settings_of(arguments)
+    for sentence in state.create(settings):
         talk(sentence)
+    if not settings.policies.directory.is_dir():
+        talk(f"there are no policies in {settings.policies.directory} yet, so nobody gets in")
     talk("the state is there; `broker check` tells whether everything else is")
     return Exit.OK

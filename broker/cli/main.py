@@ -37,7 +37,7 @@ GROUPS = {
         "emulator": ("emulator", "an embedded Lightsail to try things on"),
     },
     "Prove": {
-        "policy": ("policy", "check, test and explain the policies"),
+        "policy": ("policy", "check and test the policies"),
         "audit": ("audit", "verify, search and export the audit log"),
     },
 }

@@ -77,10 +77,12 @@ class Story:
             known_hosts="\n".join(credential["ssh"]["known_hosts"]),
             command=("echo", "in"),
         )
-        self._say(f"    {self._faint('$')} ssh -i … {credential['username']}@{credential['host']} echo in")
+        self._say(f"    {self._faint('alice $')} ssh -i … {self._stage.sshd.user}@{credential['host']} echo in")
         if login.returncode != 0 or login.stdout != "in\n":
             raise Disappointment(f"the login failed: {login.stderr}")
-        self._tell("in: a real sshd took the certificate, and its host key was the pinned one")
+        self._tell(
+            f"in: a real sshd took the certificate for {credential['username']}; its host key was the pinned one"
+        )
 
     async def _windows(self) -> None:
         self._open_act("alice asks for win-1, whose password is sealed to a key pair of the company")

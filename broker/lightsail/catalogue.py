@@ -50,7 +50,7 @@ class Catalogue:
             return tuple(self.bundles.values())
         blueprint = self.blueprints.get(blueprint_id)
         if blueprint is None:
-            raise NotFound("no such blueprint")
+            raise NotFound("no such blueprint", detail="There is no blueprint of this name.")
         return tuple(bundle for bundle in self.bundles.values() if bundle.can_run(blueprint))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from broker.errors import BrokerError, Denied, UpstreamError
 from broker.lightsail.faults import REFUSED
@@ -14,19 +14,26 @@ if TYPE_CHECKING:
     from broker.lightsail.gateway import Gateway
 
 
-async def probe(gateway: Gateway, account: str, region: str) -> tuple[str, ...]:
-    """Answer what is missing in one account and region, each a sentence; nothing when all is well.
+class Probed(NamedTuple):
+    """What is missing, and what cannot be told from here; each a sentence."""
+
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+async def probe(gateway: Gateway, account: str, region: str) -> Probed:
+    """Answer what is missing in one account and region; nothing when all is well.
 
     Nothing is minted: GetInstanceAccessDetails is asked for an instance that cannot exist, which AWS answers with
     NotFoundException when the action is allowed.
     """
     where = f"{account}/{region}"
     if region not in LIGHTSAIL_REGIONS:
-        return (f"{where}: Lightsail has no such region.",)
+        return Probed((f"{where}: Lightsail has no such region",))
     try:
         await gateway.caller_identity(account)
     except BrokerError as error:
-        return (f"{where}: the AWS credentials do not work: {error.cause}.",)
+        return Probed((f"{where}: the AWS credentials do not work: {error.cause}",))
     listing = {
         "GetInstances": gateway.instances,
         "GetBlueprints": gateway.blueprints,
@@ -34,8 +41,11 @@ async def probe(gateway: Gateway, account: str, region: str) -> tuple[str, ...]:
         "GetKeyPairs": gateway.key_pairs,
     }
     problems = [await _problem(action, ask(account, region)) for action, ask in listing.items()]
-    problems.append(await _minting_problem(gateway, account, region))
-    return tuple(f"{where}: {problem}." for problem in problems if problem)
+    minting = await _minting(gateway, account, region)
+    return Probed(
+        tuple(f"{where}: {problem}" for problem in (*problems, *minting.problems) if problem),
+        tuple(f"{where}: {note}" for note in minting.notes),
+    )
 
 
 async def _problem(action: str, asking: Awaitable[object]) -> str:
@@ -48,7 +58,7 @@ async def _problem(action: str, asking: Awaitable[object]) -> str:
     return ""
 
 
-async def _minting_problem(gateway: Gateway, account: str, region: str) -> str:
+async def _minting(gateway: Gateway, account: str, region: str) -> Probed:
     nobody = Instance(
         ref=InstanceRef(account, region, f"no-such-instance-{secrets.token_hex(8)}"),
         platform=Platform.LINUX_UNIX,
@@ -59,9 +69,13 @@ async def _minting_problem(gateway: Gateway, account: str, region: str) -> str:
     try:
         await gateway.access_details(nobody, Protocol.SSH)
     except Denied:
-        return ""
+        return Probed()
     except BrokerError as error:
         if error.upstream_code not in REFUSED:
-            return error.cause
-        return "lightsail:GetInstanceAccessDetails is not allowed, or for tagged instances only, which cannot be told"
-    return "AWS gave access to an instance that does not exist"
+            return Probed((error.cause,))
+        # The least privilege that we ask for: allowed for instances with a tag, and this one has none.
+        action = "lightsail:GetInstanceAccessDetails"
+        return Probed(
+            notes=(f"{action} is allowed for tagged instances only, or not at all; from here nobody can tell",)
+        )
+    return Probed(("AWS gave access to an instance that does not exist",))

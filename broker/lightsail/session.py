@@ -204,8 +204,8 @@ def _session(credentials: RenewableCredentials) -> aioboto3.Session:
     return aioboto3.Session(botocore_session=session)
 
 
-def _moment(value: object) -> datetime:
-    """Read a timestamp, seconds since 1970 in JSON. The SDK's own reader asks the local time zone each time: 15 us."""
+def _moment(value: float | str) -> datetime:
+    """Read a timestamp, in JSON seconds since 1970, as UTC: the SDK's own reader looks up the local zone each time."""
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     return parse_timestamp(value)

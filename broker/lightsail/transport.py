@@ -43,7 +43,7 @@ class BoundedHttpSession(AIOHTTPSession):
         finally:
             raw.close()  # does nothing to a connection that went back to the pool at the end of the body
         response.raw = _Body(body)
-        return response
+        return cast("AioAWSResponse", response)  # as above
 
 
 async def _read(raw: aiohttp.ClientResponse) -> bytes:

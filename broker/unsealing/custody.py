@@ -107,14 +107,18 @@ class Custody:
             self._stamps = stamps
 
     async def _take_all(self, paths: Sequence[Path], patience: float | None) -> None:
-        left = list(paths)
+        """Open files side by side: one that the master key keeps waiting for does not hold up the others."""
+        left = set(paths)
+
+        async def take(path: Path) -> None:
+            await self._take(path)
+            left.discard(path)
+
         try:
             async with asyncio.timeout(patience):
-                while left:
-                    await self._take(left[0])
-                    left.pop(0)
+                await asyncio.gather(*map(take, paths))
         except TimeoutError:
-            for path in left:
+            for path in sorted(left):
                 self._failed(path, f"{path.name}: the master key does not answer")
 
     def _due(self) -> set[Path]:

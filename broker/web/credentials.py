@@ -180,7 +180,12 @@ class Credentials:
                 query=Nothing,
                 body=CredentialBody,
                 answer=DecisionAnswer,
-                errors=(errors.AmbiguousInstance, errors.UpstreamUnavailable, errors.PoliciesUnavailable),
+                errors=(
+                    errors.AmbiguousInstance,
+                    errors.UpstreamError,
+                    errors.UpstreamUnavailable,
+                    errors.PoliciesUnavailable,
+                ),
                 handler=self.decide,
             ),
         ]
@@ -224,15 +229,16 @@ _ERRORS = (
     errors.AmbiguousInstance,
     errors.InstanceNotRunning,
     errors.PasswordNotReady,
+    errors.HostKeyChanged,
     errors.ProtocolNotSupported,
     errors.KeyNotHeld,
     errors.PasswordUndecryptable,
-    errors.RateLimited,
+    errors.BudgetExhausted,
     errors.UpstreamError,
     errors.UpstreamUnavailable,
     errors.AuditUnavailable,
     errors.PoliciesUnavailable,
-    errors.Overloaded,
+    errors.KeysUnavailable,
 )
 
 

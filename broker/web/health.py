@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -82,7 +83,7 @@ class Description:
         self._components = components
         self._metrics = metrics
         self._issuers = issuers
-        self._openapi = openapi
+        self._openapi = cache(openapi)
 
     def routes(self) -> list[AnyRoute[Any, Any]]:
         """Answer the routes."""
@@ -101,7 +102,13 @@ class Description:
 
         return [
             get("/healthz", "Tell that the process answers", Alive, self.alive),
-            get("/readyz", "Tell whether credentials can be issued, by component", Readiness, self.ready),
+            get(
+                "/readyz",
+                "Tell whether credentials can be issued, by component",
+                Readiness,
+                self.ready,
+                also={503: "Something does not work"},
+            ),
             get("/metrics", "Numbers for Prometheus", Page, self.metrics, answer_type="text/plain"),
             get("/openapi.json", "This description", Document, self.openapi),
             get(

@@ -150,6 +150,7 @@ class Instances:
     def routes(self) -> list[AnyRoute[Any, Any]]:
         """Answer the routes."""
         upstream = (errors.UpstreamError, errors.UpstreamUnavailable)
+        unchanged = {304: "Nothing has changed since the ETag in If-None-Match"}
         return [
             Guarded(
                 method="GET",
@@ -178,6 +179,7 @@ class Instances:
                 query=CatalogueQuery,
                 body=Nothing,
                 answer=BlueprintPage,
+                also=unchanged,
                 errors=upstream,
                 handler=self.blueprints,
             ),
@@ -188,6 +190,7 @@ class Instances:
                 query=BundleQuery,
                 body=Nothing,
                 answer=BundlePage,
+                also=unchanged,
                 errors=(errors.NotFound, *upstream),
                 handler=self.bundles,
             ),

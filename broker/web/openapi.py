@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
@@ -95,12 +96,14 @@ def _responses(route: AnyRoute[Any, Any], schemas: Mapping[Any, Any]) -> dict[st
     if route.answer:
         schema = schemas[route.answer] if route.answer_type == "application/json" else {"type": "string"}
         responses[str(route.status)]["content"] = {route.answer_type: {"schema": schema}}
-    if route.path == "/readyz":
-        responses["503"] = {**responses["200"], "description": "Something does not work"}
-    kinds: set[type[BrokerError]] = {InvalidRequest, *route.errors}
+    for status, description in route.also.items():
+        same = {} if status == HTTPStatus.NOT_MODIFIED else responses[str(route.status)]
+        responses[str(status)] = {**same, "description": description}
+    kinds: set[type[BrokerError]] = {InvalidRequest, BrokerError, *route.errors}
     if isinstance(route, Guarded):
         kinds |= {InvalidToken, RateLimited, Overloaded}
-    by_status: dict[int, set[str]] = {}
+    # The edge refuses a body that is too large, or that has a Content-Encoding.
+    by_status: dict[int, set[str]] = {413: {InvalidRequest.code}, 415: {InvalidRequest.code}}
     for kind in kinds:
         by_status.setdefault(status_of(kind), set()).add(kind.code)
     for status, codes in sorted(by_status.items()):

@@ -69,6 +69,8 @@ class Route(Generic[Q, B]):
     answer: type[BaseModel] | None = None
     answer_type: str = "application/json"
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Other statuses that answer the same, and what they mean; 304 answers nothing."""
     errors: tuple[type[BrokerError], ...] = ()
 
 

@@ -107,6 +107,7 @@ class Listener:
             keepalive_timeout=HEADER_SECONDS,
             shutdown_timeout=DRAIN_SECONDS,
             handle_signals=False,
+            auto_decompress=False,  # such a body is refused, not unpacked
             max_field_size=MAX_HEADER,
         )
         self._host, self._port, self._tls = host, port, tls

@@ -71,7 +71,7 @@ async def reopen(database: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "when", "finished"),
     [("pwrite64", when, when > 150) for when in (9, 50, 68, 120, 170)]
-    + [("fdatasync", when, when > 9) for when in (3, 5, 6, 10, 13)],
+    + [("fdatasync", when, when > 10) for when in (3, 5, 6, 10, 11, 13)],
 )
 async def test_no_acknowledged_event_is_lost_when_the_process_dies_in_a_system_call(
     run: Run, database: Path, key: VerifierKey, call: str, when: int, *, finished: bool

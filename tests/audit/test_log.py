@@ -285,8 +285,13 @@ async def test_what_is_new_is_sealed_after_a_while_and_at_the_stop(
 async def test_many_events_are_sealed_before_their_time(store: FaultyStore, signer: Signer, database: Path) -> None:
     log = await AuditLog.open(store, signer, pace=Pace(watch_interval=0.01, checkpoint_events=10))
     await asyncio.gather(*(log.append(an_event()) for _ in range(20)))
-    await until(lambda: sealed_sizes(database) == [0, 21])
+    await until(lambda: sealed_sizes(database) == [0, 1, 21])
     await log.close()
+
+
+async def test_the_log_is_sealed_as_soon_as_it_is_open(log: AuditLog, database: Path) -> None:
+    assert log.health().ready
+    assert sealed_sizes(database) == [0, 1]
 
 
 async def test_a_checkpoint_can_be_asked_for(log: AuditLog, signer: Signer) -> None:
@@ -306,7 +311,7 @@ async def test_a_record_that_was_changed_behind_the_logs_back_is_never_sealed(
     with pytest.raises(AuditUnavailable, match="event 1"):
         await log.checkpoint()
     assert not log.health().ready
-    assert sealed_sizes(database) == [0]
+    assert sealed_sizes(database) == [0, 1]
 
 
 async def test_long_logs_are_read_back_in_steps_and_verify(store: FaultyStore, signer: Signer, database: Path) -> None:

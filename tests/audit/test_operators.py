@@ -36,6 +36,16 @@ def names(database: Path) -> list[object]:
     return [event["event"] for event in events(database)]
 
 
+def move_away(database: Path) -> None:
+    database.rename(database.with_name("moved"))
+
+
+def copy_as_if_the_machine_stopped(database: Path, crashed: Path) -> None:
+    """Copy database and write-ahead log without closing them."""
+    for suffix in ("", "-wal"):
+        Path(f"{crashed}{suffix}").write_bytes(Path(f"{database}{suffix}").read_bytes())
+
+
 async def test_without_a_service_a_command_writes_the_log_itself_and_no_start_or_stop(
     store: SqliteStore, signer: Signer, database: Path
 ) -> None:
@@ -82,7 +92,7 @@ async def test_a_second_process_is_told_apart_from_other_trouble(
     with pytest.raises(AuditInUse):
         await AuditLog.open(SqliteStore(database), signer)
     await service.close()
-    database.rename(database.with_name("moved"))
+    move_away(database)
     with pytest.raises(AuditUnavailable) as caught:
         async with operator_log(SqliteStore(database), signer, Spool(database), say=print):
             pytest.fail("a log that is gone is not replaced by the spool")
@@ -111,8 +121,7 @@ async def test_a_command_closes_the_requests_that_a_crash_left_open(
     await service.append(an_event("credential.requested"))
     crashed = tmp_path / "crashed" / "audit.db"
     crashed.parent.mkdir(mode=0o700)
-    for suffix in ("", "-wal"):
-        Path(f"{crashed}{suffix}").write_bytes(Path(f"{database}{suffix}").read_bytes())
+    copy_as_if_the_machine_stopped(database, crashed)
     await service.close()
     async with operator_log(SqliteStore(crashed), signer, Spool(crashed), say=print) as append:
         await append(ADDED)

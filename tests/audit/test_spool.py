@@ -136,6 +136,18 @@ async def test_what_cannot_be_removed_is_not_recorded_again_by_the_same_process(
     assert files(spool) == []
 
 
+async def test_one_file_that_cannot_be_cleared_away_does_not_hold_up_the_others(spool: Spool, log: Log) -> None:
+    await spool.append(ADDED)
+    [bad] = files(spool)
+    bad.write_bytes(b"{")
+    (spool.folder / f"{bad.name}.rejected").mkdir()  # so that it cannot be set aside
+    await spool.append(replace(ADDED, event="keys.removed"))
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable, match="spool"):
+            await spool.collect(log.append)
+    assert log.names == ["spool.rejected", "keys.removed"]
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -238,6 +238,7 @@ def test_a_key_s_life_in_custody(keys: Keys, folder: Path) -> None:
     events = keys("audit", "search", "--format", "json").out
     for name in ("keys.added", "keys.rewrapped", "keys.removed"):
         assert name in events
+    assert "service." not in events
 
 
 def test_a_file_is_read_and_refused_in_words(keys: Keys, folder: Path) -> None:
@@ -273,3 +274,16 @@ def test_a_key_can_come_through_a_pipe(folder: Path) -> None:
     done = subprocess.run(command, check=False, cwd=folder, input=pem(rsa_key()), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert aws_fingerprint(rsa_key()) in done.stderr
+
+
+def test_init_refuses_a_directory_of_keys_that_is_open_to_others(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = folder / "state" / "keys"
+    directory.mkdir(parents=True)
+    directory.chmod(0o755)
+    assert main(["init"]) == 7
+    assert "open to other users of this machine; its mode must be 0700" in capfd.readouterr().err
+    assert list((folder / "state").iterdir()) == [directory]
+    directory.chmod(0o700)
+    assert main(["init"]) == 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
-from broker.errors import BrokerError, InvalidToken
+from broker.errors import BrokerError, InvalidToken, NotFound
 from broker.issuing.desk import Asking
 from broker.model import (
     Blueprint,
@@ -24,21 +25,22 @@ from broker.model import (
     Secret,
     SshCredential,
 )
-from tests.doubles.issuing import CALLER, NOW, ListedInventory, instance
+from tests.doubles.issuing import NOW, ListedInventory, instance
 
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nnot a key\n-----END RSA PRIVATE KEY-----\n"
 PASSWORD = "S3cret-Admin-Pw!"
 
 
-class OneTokenAuthenticator:
-    """Vouches for whoever brings `Bearer good`."""
+class ListedTokens:
+    """Vouches for whoever brings one token of its list."""
 
-    def __init__(self, caller: Caller = CALLER) -> None:
-        self._caller = caller
+    def __init__(self, tokens: Mapping[str, Caller]) -> None:
+        self._tokens = tokens
 
     async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
-        if list(authorization_values) == ["Bearer good"]:
-            return self._caller
+        for token, caller in self._tokens.items():
+            if list(authorization_values) == [f"Bearer {token}"]:
+                return caller
         raise InvalidToken(f"cause of {len(authorization_values)}")
 
 
@@ -103,22 +105,27 @@ def issued(protocol: Protocol, index: int) -> Issued:
 
 
 class CatalogueInventory(ListedInventory):
-    """Knows instances, and two blueprints with the bundles that fit."""
+    """Knows instances, and a blueprint with the bundle that fits, each with one that is no longer sold."""
 
-    def __init__(self, *instances: Instance) -> None:
+    def __init__(self, *instances: Instance, error: BrokerError | None = None) -> None:
         super().__init__(*instances)
         self._all = instances
+        self._error = error
 
     async def instances(self) -> tuple[Instance, ...]:
+        if self._error:
+            raise self._error
         return self._all
 
     async def blueprints(self, *, include_inactive: bool = False) -> tuple[Blueprint, ...]:
-        del include_inactive
-        return (blueprint(),)
+        old = replace(blueprint(), blueprint_id="amazon_linux_2", is_active=False)
+        return (blueprint(), old) if include_inactive else (blueprint(),)
 
     async def bundles(self, blueprint_id: str | None = None, *, include_inactive: bool = False) -> tuple[Bundle, ...]:
-        del include_inactive, blueprint_id
-        return (bundle(),)
+        if blueprint_id not in {None, blueprint().blueprint_id}:
+            raise NotFound
+        old = replace(bundle(), bundle_id="nano_2_0", is_active=False)
+        return (bundle(), old) if include_inactive else (bundle(),)
 
 
 def blueprint() -> Blueprint:

@@ -6,136 +6,294 @@ import asyncio
 import json
 import os
 import signal
-import ssl
 import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
-from broker.demo.stage import make_tls
-from broker.emulator import Emulator, small_company
-from tests.end_to_end.conftest import run_broker
-from tests.real.oidc_provider import OpenIdProvider
+from broker.emulator import parse_faults
+from tests.end_to_end.places import LINUX, Place, a_place
 
-SETTINGS = """\
-[server]
-listen = "127.0.0.1:0"
-tls_certificate = "tls.crt"
-tls_private_key = "tls.key"
-[[issuers]]
-name = "ci"
-issuer = "{issuer}"
-audience = "lightsail-broker"
-principal = "workload"
-[[accounts]]
-name = "main"
-regions = ["eu-west-1"]
-endpoint_url = "{endpoint}"
-[policies]
-directory = "policies"
-[audit]
-origin = "test.example/audit"
-"""
-POLICY = '@id("ci")\npermit(principal is Workload, action, resource);\n'
-AWS = {"AWS_ACCESS_KEY_ID": "AKIDEMULATOR", "AWS_SECRET_ACCESS_KEY": "emulator-secret"}
-
-
-@dataclass
-class Place:
-    """A folder with settings and policies, an emulator, and a real OpenID provider."""
-
-    folder: Path
-    emulator: Emulator
-    provider: OpenIdProvider
-
-    async def broker(self, *words: str) -> Any:
-        """Run a command in the folder."""
-        return await run_broker(words, {**AWS, "BROKER_CONFIG": str(self.folder / "broker.toml")})
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Running]:
-        """Run `broker serve`."""
-        log = self.folder / "stderr"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "serve", "--config", str(self.folder / "broker.toml")],
-                stderr=stderr,
-                env={**os.environ, **AWS},
-            )
-            try:
-                yield Running(self, process, await _url(log, process))
-            finally:
-                process.kill()
-                process.wait()
-
-
-@dataclass
-class Running:
-    """A service process."""
-
-    place: Place
-    process: subprocess.Popen[bytes]
-    url: str
-
-    def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask a route."""
-        request = Request(self.url + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - our own https
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        context = ssl.create_default_context(cafile=str(self.place.folder / "ca.pem"))
-        with urlopen(request, timeout=20, context=context) as answer:  # noqa: S310 - our own https
-            return json.load(answer)
-
-
-def _lines(log: Path) -> list[str]:
-    return log.read_text().splitlines()
-
-
-async def _url(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        for line in _lines(log):
-            if "serving on " in line:
-                return line.partition("serving on ")[2]
-        await asyncio.sleep(0.05)  # the emulator answers on this very loop
-    raise AssertionError(_lines(log))
+INSTANCES = [{**LINUX, "name": "web-1"}]
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    make_tls(tmp_path)
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "ci.cedar").write_text(POLICY)
-    (tmp_path / "aws").mkdir()
-    async with Emulator(small_company(tmp_path / "aws")) as emulator:
-        with OpenIdProvider() as provider:
-            (tmp_path / "broker.toml").write_text(SETTINGS.format(issuer=provider.issuer, endpoint=emulator.url))
-            yield Place(tmp_path, emulator, provider)
+    async with a_place(tmp_path, INSTANCES) as place:
+        yield place
 
 
-@pytest.mark.real("node")
-async def test_a_token_of_a_real_openid_provider_opens_an_instance(place: Place) -> None:
-    assert (await place.broker("init")).code == 0
-    checked = await place.broker("check")
-    assert checked.code == 0, checked.out
-    assert {line.split()[1] for line in checked.out.splitlines()} == {
-        *("settings", "audit", "policies", "keys", "tls", "issuers", "lightsail"),
+def slow(place: Place, seconds: str) -> None:
+    """Let AWS take its time over the next access details."""
+    fault = {"operation": "GetInstanceAccessDetails", "kind": f"delay:{seconds}", "times": 1}
+    place.emulator.faults.add(parse_faults([fault]))
+
+
+async def until_asked(place: Place) -> None:
+    """Wait until AWS was asked for access details."""
+    async with asyncio.timeout(10):
+        while not any(call.operation == "GetInstanceAccessDetails" for call in place.emulator.calls):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_lets_the_running_request_end_and_seals_the_log(place: Place, number: signal.Signals) -> None:
+    slow(place, "1s")
+    async with place.serving() as service:
+        running = asyncio.create_task(service.issue("web-1"))
+        await until_asked(place)
+        service.process.send_signal(number)
+        status, document = await running
+        assert status == 201
+        assert await asyncio.wait_for(service.process.wait(), 15) == 0
+    verified = await place.verify("--require-sealed")
+    assert verified.code == 0, verified.out + verified.err
+    events = await place.events()
+    assert [event["event"] for event in events] == [
+        *("service.started", "policies.loaded", "credential.requested", "credential.issued", "service.stopped"),
+    ]
+    assert events[document["audit"]["index"]]["lease_id"] == document["lease"]["id"]
+
+
+async def test_the_next_start_goes_on_in_the_same_log(place: Place) -> None:
+    indexes = []
+    for _ in range(2):
+        async with place.serving() as service:
+            _, document = await service.issue("web-1")
+            indexes.append(document["audit"]["index"])
+            assert await service.stop() == 0
+    assert indexes == [3, 8]
+    starts = await place.events("--event", "service.started")
+    assert [event["index"] for event in starts] == [0, 5]
+    assert (await place.verify("--require-sealed")).code == 0
+
+
+async def test_sighup_takes_in_the_policies_and_ends_nothing(place: Place) -> None:
+    path = place.folder / "policies" / "all.cedar"
+    async with place.serving() as service:
+        assert (await service.issue("web-1"))[0] == 201
+        path.write_text('@id("none")\nforbid(principal, action, resource);\n')
+        service.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(5):
+            while (await service.issue("web-1"))[0] != 403:
+                await asyncio.sleep(0.05)
+        path.write_text("permit(")
+        service.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(5):
+            while (await service.ask("/readyz"))[0] != 503:
+                await asyncio.sleep(0.05)
+        assert "the policies are broken, the old ones stay in force" in place.log
+        assert (await service.issue("web-1"))[0] == 403
+        assert await service.stop() == 0
+    assert len(await place.events("--event", "policies.loaded")) == 2
+
+
+async def test_a_kill_in_the_middle_of_issuing_is_closed_as_unknown_at_the_next_start(place: Place) -> None:
+    slow(place, "20s")
+    async with place.serving() as service:
+        running = asyncio.create_task(service.issue("web-1"))
+        await until_asked(place)
+        assert await service.stop(signal.SIGKILL) == -signal.SIGKILL
+        with pytest.raises(Exception, match=r".*"):
+            await running
+    assert (await place.verify()).code == 0
+    async with place.serving() as service:
+        assert (await service.issue("web-1"))[0] == 201
+        assert await service.stop() == 0
+    requested, _ = await place.events("--event", "credential.requested")
+    (closed,) = await place.events("--event", "credential.failed")
+    assert (closed["lease_id"], closed["request_id"]) == (requested["lease_id"], requested["request_id"])
+    assert (closed["outcome"], closed["error"]) == ("unknown", "outcome_unknown")
+    assert (closed["actor"]["subject"], closed["instance"]["name"]) == ("alice", "web-1")
+    assert (await place.verify("--require-sealed")).code == 0
+
+
+# -- what it does not start with
+
+
+def lose(*names: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return spoil
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return spoil
+
+
+def open_to_others(name: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).chmod(0o644)
+
+    return spoil
+
+
+def another_tls_key(folder: Path) -> None:
+    subprocess.run(
+        ["openssl", "ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out", folder / "tls.key"],
+        check=True,
+        capture_output=True,
+    )
+
+
+# What is wrong, the exit code, and what the one line must name.
+SPOILT: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "no log": (lose("state/audit.db"), 7, "state/audit.db"),
+    "an empty log": (write("state/audit.db", ""), 7, "state/audit.db"),
+    "a log that is none": (write("state/audit.db", "x" * 5000), 7, "state/audit.db"),
+    "no signing key": (lose("state/audit.key"), 7, "state/audit.key"),
+    "a signing key that is none": (write("state/audit.key", "x"), 7, "state/audit.key"),
+    "a signing key open to others": (open_to_others("state/audit.key"), 7, "state/audit.key"),
+    "no master key": (lose("state/master.key"), 7, "state/master.key"),
+    "a master key open to others": (open_to_others("state/master.key"), 7, "state/master.key"),
+    "broken policies": (write("policies/broken.cedar", "permit("), 7, "broken.cedar"),
+    "policies that do not fit the schema": (
+        write("policies/broken.cedar", '@id("x")\npermit(principal, action == Action::"dance", resource);'),
+        7,
+        "broken.cedar",
+    ),
+    "no TLS key": (lose("tls.key"), 2, "tls.key"),
+    "no TLS certificate": (lose("tls.crt"), 2, "tls.crt"),
+    "a TLS key that is none": (write("tls.key", "x"), 2, "tls.key"),
+    "another TLS key": (another_tls_key, 2, "tls.key"),
+    "no settings": (lose("broker.toml"), 2, "broker.toml"),
+    "settings that are no TOML": (write("broker.toml", "["), 2, "broker.toml"),
+}
+
+
+@pytest.mark.real("openssl")
+@pytest.mark.parametrize(("spoil", "code", "named"), SPOILT.values(), ids=SPOILT.keys())
+async def test_it_does_not_start_with(place: Place, spoil: Callable[[Path], None], code: int, named: str) -> None:
+    spoil(place.folder)
+    ran = await place.serve()
+    said = [line for line in ran.err.splitlines() if line.startswith("broker: ")]
+    assert (ran.code, len(said)) == (code, 1), ran.err
+    assert named in said[0]
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+async def test_it_does_not_start_with_a_variable_that_names_no_setting(place: Place) -> None:
+    ran = await place.serve(BROKER__SERVER__LISTN="127.0.0.1:0", BROKER__LIMIT__X="1")
+    assert (ran.code, ran.err.count("there is no such setting")) == (2, 2)
+    assert "BROKER__SERVER__LISTN" in ran.err
+
+
+async def test_it_does_not_start_beside_another_on_the_same_log(place: Place) -> None:
+    async with place.serving() as service:
+        ran = await place.serve()
+        assert ran.code == 7
+        assert ran.err == "broker: another broker process is writing this audit log; SQLite serves one\n"
+        assert (await service.issue("web-1"))[0] == 201
+        assert await service.stop() == 0
+    assert (await place.verify("--require-sealed")).code == 0
+
+
+async def test_it_does_not_start_on_an_address_that_is_taken(place: Place) -> None:
+    async with place.serving() as service:
+        listen = service.url.removeprefix("https://")
+        ran = await place.serve(
+            BROKER__SERVER__LISTEN=listen,
+            BROKER__AUDIT__DATABASE="sqlite:///other/audit.db",
+            BROKER__AUDIT__SIGNING_KEY="file:other/audit.key",
+        )
+        assert ran.code == 7, ran.err  # there is no such log: environment paths are as good as those of the file
+        assert (await place.broker("init", **(other := _other_state()))).code == 0
+        ran = await place.serve(BROKER__SERVER__LISTEN=listen, **other)
+    assert ran.code == 2
+    assert "address already in use" in ran.err
+
+
+def _other_state() -> dict[str, str]:
+    return {
+        "BROKER__AUDIT__DATABASE": "sqlite:///other/audit.db",
+        "BROKER__AUDIT__SIGNING_KEY": "file:other/audit.key",
     }
 
-    async with place.serving() as service:
-        for algorithm in ("RS256", "ES256", "EdDSA"):
-            token = place.provider.client_credentials(algorithm)
-            document = await asyncio.to_thread(service.ask, "/v1/credentials", token, {"instance": "web-dev"})
-            assert document["decision"]["policies"] == ["ci"]
-        service.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(service.process.wait, 10) == 0
-    verified = await place.broker("audit", "verify", "--require-sealed")
-    assert verified.code == 0, verified.out + verified.err
+
+# -- check and init
+
+
+async def test_check_names_every_broken_component_at_once(place: Place) -> None:
+    well = await place.broker("check")
+    assert well.code == 0, well.out
+    components = [line.split()[1] for line in well.out.splitlines()]
+    assert components == ["settings", "audit", "policies", "keys", "tls", "issuers", "lightsail"]
+    for spoil in (
+        lose("state/audit.db", "state/audit.key", "state/master.key", "tls.key"),
+        write("policies/broken.cedar", "permit("),
+        write("jwks.json", "{}"),
+    ):
+        spoil(place.folder)
+    broken = await place.broker("check", AWS_SECRET_ACCESS_KEY="wrong")
+    assert broken.code == 1
+    problems = [line.split()[1] for line in broken.out.splitlines() if line.startswith("PROBLEM")]
+    assert set(problems) == {"audit", "policies", "keys", "tls", "issuers", "lightsail"}
+    assert problems.count("audit") == 2
+    assert broken.err == ""
+
+
+async def test_check_shows_every_fault_of_the_settings(place: Place) -> None:
+    found = await place.broker("check", BROKER__LIMITS__CONCURRENT_REQUESTS="0", BROKER__NOWHERE__X="1")
+    assert found.code == 1
+    assert len([line for line in found.out.splitlines() if line.startswith("PROBLEM  settings")]) == 2
+
+
+async def test_check_changes_nothing_and_asks_for_no_credential(place: Place) -> None:
+    before = {path: path.read_bytes() for path in (place.folder / "state").rglob("*") if path.is_file()}
+    assert (await place.broker("check")).code == 0
+    assert {path: path.read_bytes() for path in (place.folder / "state").rglob("*") if path.is_file()} == before
+    for line in [call for call in place.emulator.calls if call.operation == "GetInstanceAccessDetails"]:
+        assert line.answered != "ok"
+
+
+async def test_init_never_overwrites_anything(place: Place) -> None:
+    files = [path for path in place.folder.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    again = await place.broker("init")
+    assert again.code == 0
+    assert "created" not in again.err
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.parametrize("lost", ["state/audit.db", "state/audit.key"])
+async def test_init_does_not_hide_a_loss(place: Place, lost: str) -> None:
+    (place.folder / lost).rename(place.folder / "lost")
+    refused = await place.broker("init")
+    assert refused.code == 7
+    assert f"{lost} is not" in refused.err
+    assert not (place.folder / lost).exists()
+
+
+async def test_init_does_not_make_a_new_master_key_for_old_keys(place: Place) -> None:
+    options = ["--account", "main", "--region", "eu-west-1", "--private-key", "team-key.pem"]
+    assert (await place.broker("keys", "add", "team-key", *options)).code == 0
+    (place.folder / "state" / "master.key").unlink()
+    refused = await place.broker("init")
+    assert refused.code == 7
+    assert "master key" in refused.err
+    assert not (place.folder / "state" / "master.key").exists()
+
+
+async def test_init_on_an_empty_folder_writes_settings_to_fill_in(tmp_path: Path) -> None:
+    from tests.end_to_end.conftest import run_broker
+
+    environment = {"BROKER_CONFIG": str(tmp_path / "new" / "broker.toml")}
+    first = await run_broker(["init"], environment)
+    assert (first.code, [path.name for path in (tmp_path / "new").iterdir()]) == (0, ["broker.toml"])
+    second = await run_broker(["init"], environment)
+    assert second.code == 0, second.err
+    state = tmp_path / "new" / "state"
+    assert {path.name for path in state.iterdir()} >= {"audit.db", "audit.key", "audit.key.pub", "master.key", "keys"}
+    shared = [path.name for path in state.rglob("*") if path.stat().st_mode & 0o077 and path.suffix != ".pub"]
+    assert shared == []
+    assert os.stat(state).st_mode & 0o077 == 0
+    checked = await run_broker(["check"], environment, tmp_path)
+    assert checked.code == 1
+    assert json.dumps(checked.out).count("PROBLEM  audit") == 0

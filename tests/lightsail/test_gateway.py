@@ -13,7 +13,7 @@ from broker.errors import (
     UpstreamUnavailable,
 )
 from broker.lightsail.gateway import Gateway
-from broker.lightsail.probing import probe
+from broker.lightsail.probing import Probed, probe
 from broker.lightsail.session import ROLE_SESSION, Account, AccountSession, Tuning
 from broker.model import Platform, Protocol, SealedPassword, Secret, SshKeyPair, utc_now
 from tests.doubles.lightsail import LINUX, QUICK, WINDOWS, WatchedEmulator, account, instance
@@ -331,22 +331,31 @@ async def test_the_environment_names_no_endpoint(monkeypatch: pytest.MonkeyPatch
 async def test_a_probe_finds_nothing_to_complain_about_where_all_is_allowed(
     gateway: Gateway, emulator: WatchedEmulator
 ) -> None:
-    assert await probe(gateway, "main", "eu-west-1") == ()
+    assert await probe(gateway, "main", "eu-west-1") == Probed()
     assert [call.answered for call in emulator.calls if call.operation == MINT] == ["NotFoundException"]
 
 
-@pytest.mark.parametrize("action", ["GetInstances", "GetBlueprints", "GetBundles", "GetKeyPairs", MINT])
+@pytest.mark.parametrize("action", ["GetInstances", "GetBlueprints", "GetBundles", "GetKeyPairs"])
 async def test_a_probe_names_the_action_that_is_missing(
     gateway: Gateway, emulator: WatchedEmulator, action: str
 ) -> None:
     emulator.fault("error:AccessDeniedException", operation=action)
-    problems = await probe(gateway, "main", "eu-west-1")
-    assert len(problems) == 1
-    assert f"lightsail:{action} is not allowed" in problems[0]
+    probed = await probe(gateway, "main", "eu-west-1")
+    assert probed == Probed((f"main/eu-west-1: lightsail:{action} is not allowed",))
+
+
+async def test_a_probe_cannot_tell_least_privilege_by_tags_from_no_privilege(
+    gateway: Gateway, emulator: WatchedEmulator
+) -> None:
+    emulator.fault("error:AccessDeniedException", operation=MINT)
+    probed = await probe(gateway, "main", "eu-west-1")
+    assert probed.problems == ()
+    assert len(probed.notes) == 1
+    assert f"lightsail:{MINT} is allowed for tagged instances only, or not at all" in probed.notes[0]
 
 
 async def test_a_probe_knows_which_regions_there_are(gateway: Gateway) -> None:
-    assert await probe(gateway, "main", "eu-wset-1") == ("main/eu-wset-1: Lightsail has no such region.",)
+    assert await probe(gateway, "main", "eu-wset-1") == Probed(("main/eu-wset-1: Lightsail has no such region",))
 
 
 async def test_a_probe_with_keys_that_do_not_work_says_only_that(
@@ -354,9 +363,9 @@ async def test_a_probe_with_keys_that_do_not_work_says_only_that(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNOBODY")
     async with Gateway([account(emulator.url)], QUICK) as gateway:
-        problems = await probe(gateway, "main", "eu-west-1")
-    assert len(problems) == 1
-    assert "the AWS credentials do not work" in problems[0]
+        probed = await probe(gateway, "main", "eu-west-1")
+    assert len(probed.problems) == 1
+    assert "the AWS credentials do not work" in probed.problems[0]
 
 
 async def test_a_gateway_that_is_closed_asks_nothing_any_more(emulator: WatchedEmulator) -> None:

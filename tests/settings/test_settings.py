@@ -77,6 +77,16 @@ def test_all_problems_are_reported_at_once_with_their_paths(tmp_path: Path) -> N
         assert any(problem.startswith(path) for problem in found), (path, found)
 
 
+@pytest.mark.parametrize("section", ["issuers", "accounts"])
+@pytest.mark.parametrize("name", ["corp/ops", "/", "corp\n", "cörp", "Corp", "-corp", ""])
+def test_a_name_that_policies_and_keys_are_built_from_is_plain(tmp_path: Path, section: str, name: str) -> None:
+    """`issuer/subject` and `account/region/name` must be read back as they were written."""
+    setting = f"BROKER__{section.upper()}__0__NAME"
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, GOOD), {setting: name})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [f"{section}.0.name"]
+
+
 def test_plain_http_is_only_for_loopback(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, GOOD + '[server]\nlisten = "0.0.0.0:8443"\n')
     assert "loopback" in problem

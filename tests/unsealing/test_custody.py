@@ -349,9 +349,13 @@ async def test_a_key_that_is_not_held_is_looked_for_once_more_but_not_by_every_r
     assert await custody.find(OTHER_KEY) == held(1, OTHER_KEY)
 
 
+def move_away(directory: Path) -> None:
+    directory.rename(directory.with_name("gone"))
+
+
 async def test_a_key_that_is_held_costs_no_look_at_the_directory(directory: Path, master: LocalMasterKey) -> None:
     custody = await filled(directory, master)
-    directory.rename(directory.with_name("gone"))
+    move_away(directory)
     assert await custody.find(TEAM_KEY) == held(0, TEAM_KEY)
 
 

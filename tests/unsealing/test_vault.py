@@ -170,12 +170,16 @@ async def test_health_counts_keys_and_names_trouble(vault: Vault, custody: Custo
     assert str(directory) not in vault.health().detail
 
 
+def spoil(directory: Path) -> None:
+    for path in directory.glob("*.json"):
+        path.write_text("{}")
+
+
 async def test_a_damaged_file_whose_key_is_held_shows_but_takes_nothing_away(
     vault: Vault, custody: Custody, directory: Path
 ) -> None:
     """As after a rewrap under a master key that the running service does not have."""
-    for path in directory.glob("*.json"):
-        path.write_text("{}")
+    spoil(directory)
     await custody.refresh()
     assert vault.health().ready
     assert "cannot be read: 1" in vault.health().detail

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 import pytest
 import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from broker.model import Action, Health
+from broker.errors import BrokerError
+from broker.model import Action, Caller, Health, Instance
 from broker.observability import Metrics, configure_logging
 from broker.web import openapi
 from broker.web.app import Edge
@@ -19,8 +21,9 @@ from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
-from tests.doubles.issuing import NOW, TablePolicies, instance
-from tests.doubles.web import CatalogueInventory, GivingDesk, OneTokenAuthenticator
+from broker.web.routes import AnyRoute
+from tests.doubles.issuing import CALLER, NOW, TablePolicies, instance
+from tests.doubles.web import CatalogueInventory, GivingDesk, ListedTokens
 
 GOOD = {"Authorization": "Bearer good"}
 
@@ -33,22 +36,37 @@ class Hall:
     health: list[Health] = field(default_factory=lambda: [Health("audit", ready=True)])
     admission: Admission = field(default_factory=lambda: Admission(8))
     rate: RateLimit = field(default_factory=lambda: RateLimit(1000))
+    tokens: dict[str, Caller] = field(default_factory=lambda: {"good": CALLER})
+    instances: list[Instance] = field(default_factory=lambda: [instance(f"web-{n}") for n in range(5)])
+    inventory_error: BrokerError | None = None
+    policies: TablePolicies = field(
+        default_factory=lambda: TablePolicies(
+            [(Action.LIST, f"web-{n}") for n in range(4)] + [(Action.SSH, "web-0"), (Action.SSH, "web-1")]
+        )
+    )
     body_seconds: float = 10
 
     def server(self) -> TestServer:
         """Put the application behind a test server."""
         return TestServer(self.application())
 
+    def document(self) -> Mapping[str, Any]:
+        """Describe what is mounted."""
+        return openapi.document(self.routes()[0])
+
     def application(self) -> web.Application:
         """Build the application."""
-        instances = [instance(f"web-{n}") for n in range(5)]
-        policies = TablePolicies(
-            [(Action.LIST, f"web-{n}") for n in range(4)] + [(Action.SSH, "web-0"), (Action.SSH, "web-1")]
-        )
+        routes, metrics = self.routes()
+        doors = Doors(ListedTokens(self.tokens), self.rate, self.admission)
+        return Edge(doors, metrics, body_seconds=self.body_seconds).application(routes)
+
+    def routes(self) -> tuple[list[AnyRoute[Any, Any]], Metrics]:
+        """Build every route but those of the auditor, which have a hall of their own."""
+        inventory = CatalogueInventory(*self.instances, error=self.inventory_error)
         metrics = Metrics()
-        routes = [
+        routes: list[AnyRoute[Any, Any]] = [
             *Credentials(self.desk).routes(),
-            *Instances(CatalogueInventory(*instances), policies, lambda: NOW).routes(),
+            *Instances(inventory, self.policies, lambda: NOW).routes(),
         ]
         description = Description(
             [lambda: self.health[0]],
@@ -57,8 +75,7 @@ class Hall:
             lambda: openapi.document(routes),
         )
         routes += description.routes()
-        doors = Doors(OneTokenAuthenticator(), self.rate, self.admission)
-        return Edge(doors, metrics, body_seconds=self.body_seconds).application(routes)
+        return routes, metrics
 
 
 @pytest.fixture(autouse=True)

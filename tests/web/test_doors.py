@@ -1,0 +1,164 @@
+"""The doors: no route without one, and who is behind a proxy."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from broker import settings, state, wiring
+from broker.errors import Overloaded, RateLimited
+from broker.model import Caller
+from broker.web.app import Edge
+from broker.web.doors import Admission, RateLimit
+from broker.web.parsing import source_ip
+from broker.web.routes import Guarded, Open
+from tests.doubles.issuing import CALLER, NOW
+
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/.well-known/oauth-protected-resource"),
+}
+
+SETTINGS = """\
+server.listen = "127.0.0.1:0"
+audit.origin = "test.example/audit"
+[[issuers]]
+name = "corp"
+issuer = "https://id.example.com"
+audience = "lightsail-broker"
+jwks_file = "jwks.json"
+[[accounts]]
+name = "main"
+regions = ["eu-west-1"]
+endpoint_url = "http://127.0.0.1:9"
+"""
+
+
+def behind(handler: object) -> object:
+    """Answer the route that a mounted handler was made from; None when it was made in any other way."""
+    if isinstance(handler, partial) and handler.func is vars(Edge)["_handle"]:
+        return handler.args[1]
+    return None
+
+
+def test_the_walk_notices_a_handler_that_was_mounted_without_a_door() -> None:
+    async def sneaked_in(request: web.Request) -> web.Response:
+        raise NotImplementedError
+
+    assert behind(sneaked_in) is None
+    assert behind(partial(sneaked_in)) is None
+
+
+async def test_every_mounted_route_has_a_door_and_only_the_listed_ones_stand_open(tmp_path: Path) -> None:
+    (tmp_path / "broker.toml").write_text(SETTINGS)
+    (tmp_path / "jwks.json").write_text('{"keys": []}')
+    (tmp_path / "policies").mkdir()
+    loaded = settings.load(tmp_path / "broker.toml", {})
+    list(state.create(loaded))
+    async with wiring.service(loaded) as service, ClientSession() as session:
+        mounted = list(service.listener.application.router.routes())
+        assert len(mounted) > len(OPEN)
+        without_token: dict[tuple[str, str], int] = {}
+        for each in mounted:
+            route = behind(each.handler)
+            assert isinstance(route, Open | Guarded), each
+            assert each.resource is not None
+            assert (route.method, route.path) == (each.method, each.resource.canonical)
+            path = route.path.format(account="main", region="eu-west-1", name="web-1", index="0", id="1")
+            async with session.request(route.method, service.url + path) as response:
+                without_token[route.method, route.path] = response.status
+    assert {where for where, status in without_token.items() if status != 401} == OPEN
+    assert set(without_token.values()) <= {200, 401, 503}  # nothing behind /readyz works here
+
+
+A, B, PROXY, OUTER, CLIENT = "10.0.0.1", "10.0.0.2", "192.0.2.1", "192.0.2.2", "203.0.113.7"
+TRUSTED = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32")]
+
+HEADERS: dict[str, tuple[str, list[str], list[str], str]] = {
+    # what the peer is, X-Forwarded-For, the `for` of Forwarded, and who it is then
+    "nobody in between": (CLIENT, [], [], CLIENT),
+    "a stranger who makes up a header": (CLIENT, [A], [], CLIENT),
+    "a stranger who makes up the other header": (CLIENT, [], [A], CLIENT),
+    "one proxy": (PROXY, [CLIENT], [], CLIENT),
+    "one proxy that speaks RFC 7239": (PROXY, [], [CLIENT], CLIENT),
+    "a client that made up what stands before it": (PROXY, [f"{A}, {CLIENT}"], [], CLIENT),
+    "the same in a line of its own": (PROXY, [A, CLIENT], [], CLIENT),
+    "two proxies": (PROXY, [f"{CLIENT}, {OUTER}"], [], CLIENT),
+    "two proxies and a made-up start": (PROXY, [f"{A}, {CLIENT}, {OUTER}"], [], CLIENT),
+    "a stranger's address between proxies": (PROXY, [f"{A}, {CLIENT}, {B}"], [], B),
+    "proxies alone": (PROXY, [OUTER], [], OUTER),
+    "nothing in the header": (PROXY, [""], [], PROXY),
+    "no address in the header": (PROXY, [f"{CLIENT}, unknown"], [], PROXY),
+    "a name in the header": (PROXY, ["localhost"], [], PROXY),
+    "a port behind the address": (PROXY, [f"{CLIENT}:4711"], [], CLIENT),
+    "IPv6": (PROXY, ["2606:4700::1"], [], "2606:4700::1"),
+    "IPv6 in brackets with a port": (PROXY, [], ["[2606:4700::1]:4711"], "2606:4700::1"),
+    "IPv6 in another spelling": (PROXY, ["2606:4700:0:0::1"], [], "2606:4700::1"),
+    "IPv4 in a socket of IPv6": (f"::ffff:{CLIENT}", [], [], CLIENT),
+    "a proxy by IPv4 in a socket of IPv6": (f"::ffff:{PROXY}", [CLIENT], [], CLIENT),
+    "a proxy by IPv6": ("2001:db8::9", [CLIENT], [], CLIENT),
+    "an obfuscated name": (PROXY, [], ["_hidden"], PROXY),
+    "both headers, agreeing": (PROXY, [CLIENT], [CLIENT], CLIENT),
+    "both headers, of which the client made up one": (PROXY, [CLIENT], [A], PROXY),
+    "a scope": ("fe80::1%eth0", [CLIENT], [], "fe80::1%eth0"),
+    "a leading zero": (PROXY, ["010.0.0.1"], [], PROXY),
+    "text that is no address": (PROXY, ["1.2.3.4\x00"], [], PROXY),
+}
+
+
+@pytest.mark.parametrize(("peer", "lines", "forwarded", "expected"), HEADERS.values(), ids=HEADERS.keys())
+def test_the_address_that_counts_is_the_nearest_that_is_not_ours(
+    peer: str, lines: list[str], forwarded: list[str], expected: str
+) -> None:
+    assert source_ip(peer, lines, forwarded, TRUSTED) == expected
+
+
+def test_without_proxies_no_header_counts() -> None:
+    assert source_ip(PROXY, [CLIENT], [CLIENT]) == PROXY
+
+
+def caller(subject: str) -> Caller:
+    return Caller(issuer="corp", subject=subject, kind="user", token_expires_at=NOW)
+
+
+def test_a_caller_may_spend_a_minute_at_once_and_then_one_each_interval() -> None:
+    now = [0.0]
+    rate = RateLimit(6, lambda: now[0])
+    for _ in range(6):
+        rate.spend(CALLER)
+    with pytest.raises(RateLimited) as refused:
+        rate.spend(CALLER)
+    assert refused.value.retry_after is not None
+    now[0] += refused.value.retry_after
+    rate.spend(CALLER)
+    with pytest.raises(RateLimited):
+        rate.spend(CALLER)
+    now[0] += 60
+    for _ in range(6):
+        rate.spend(CALLER)
+
+
+def test_one_caller_s_haste_is_not_another_s() -> None:
+    rate = RateLimit(1, lambda: 0.0)
+    rate.spend(caller("alice"))
+    rate.spend(caller("bob"))
+    with pytest.raises(RateLimited):
+        rate.spend(caller("alice"))
+
+
+def test_a_place_is_free_again_whatever_happened_inside() -> None:
+    admission = Admission(1)
+    for _ in range(3):
+        with pytest.raises(KeyError), admission:
+            raise KeyError
+    with admission, pytest.raises(Overloaded), admission:
+        pass
+    with admission:
+        pass
