@@ -78,7 +78,7 @@ async def _broker_load(scene: World, words: Sequence[str]) -> tuple[dict[str, An
 
 
 def decisions(folder: Path, rounds: int) -> list[Row]:
-    """G5: CPU of a decision among 10,000 policies against one among 10, in short turns: neighbours disturb both alike."""
+    """G5: CPU of a decision among 10,000 policies against 10, in short turns, so that neighbours disturb both alike."""
     small, large = _engine(folder / "small", 10), _engine(folder / "large", 10_000)
     pairs = [_alternating(small, large) for _ in range(rounds)]
     note = f"{median(few for few, _ in pairs) * 1e6:.0f} us against {median(many for _, many in pairs) * 1e6:.0f} us"

@@ -90,6 +90,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
             await _take_custody(folder)
             async with _serve(folder) as (url, process):
                 yield World(folder, double, url, process)
+            await _run(folder, "audit", "verify")
 
 
 def policies(folder: Path, count: int) -> None:
@@ -141,9 +142,13 @@ def _people(folder: Path) -> None:
 async def _take_custody(folder: Path) -> None:
     """Put the Windows key into custody; the emulator, which is asked about it, runs in this very loop."""
     options = ["--account", "main", "--region", "eu-west-1", "--private-key", str(folder / "team-key.pem")]
-    words = ["keys", "add", "team-key", *options, "--config", str(folder / "broker.toml")]
+    await _run(folder, "keys", "add", "team-key", *options)
+
+
+async def _run(folder: Path, *words: str) -> None:
+    words = (*words, "--config", str(folder / "broker.toml"))
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "broker", *words)
-    assert await child.wait() == 0
+    assert await child.wait() == 0, words
 
 
 @contextmanager

@@ -65,6 +65,11 @@ def load_snapshot(directory: Path, previous: PolicySnapshot | None = None) -> Po
     known = _unchanged(files, previous)
     rules = [rule for group in known.values() for rule in group]
     rules += _check({file.name: file.text for file in files if file.name not in known}, problems)
+    # An empty file is more likely one that was cut short than one that was meant, and its forbids would be gone.
+    empty = {file.name for file in files} - {rule.file for rule in rules} - {problem.file for problem in problems}
+    problems += [
+        PolicyProblem(name, 0, 0, "there is no policy in this file; remove it if that is meant") for name in empty
+    ]
     problems += _across_files(rules)
     if problems:
         raise PoliciesRefused(problems)

@@ -75,10 +75,22 @@ class Policies:
             return fresh
 
     async def watch(self, loaded: Callable[[PolicySnapshot], Awaitable[None]], interval: float = 1.0) -> None:
-        """Reload whenever a file changes, until cancelled; `loaded` hears of every new set."""
+        """Reload when files have changed and then lain still for an interval, until cancelled.
+
+        A file that is still being written may hold half of its policies, and not the half that forbids.
+
+        Args:
+            loaded: Hears of every new set.
+            interval: Seconds between two looks.
+        """
         while True:
             await asyncio.sleep(interval)
-            if await self.changed() and (fresh := await self.reload()) is not None:
+            if not await self.changed():
+                continue
+            before = await asyncio.to_thread(_stamp, self._directory)
+            await asyncio.sleep(interval)
+            still = before == await asyncio.to_thread(_stamp, self._directory)
+            if still and (fresh := await self.reload()) is not None:
                 await loaded(fresh)
 
     async def changed(self) -> bool:

@@ -34,7 +34,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check, and answer 1 when there is any problem."""
-    from broker.settings import SettingsError
+    from broker.settings import SettingsError, without_effect
 
     try:
         settings = settings_of(arguments)
@@ -43,20 +43,9 @@ def run(arguments: Namespace) -> int:
             _say("PROBLEM", "settings", problem)
         return Exit.PROBLEMS
     _say("ok", "settings", "read")
-    for note in _without_effect(settings):
+    for note in without_effect(settings):
         _say("note", "settings", note)
     return Exit.PROBLEMS if asyncio.run(_check(settings)) else Exit.OK
-
-
-def _without_effect(settings: Settings) -> Iterable[str]:
-    """Name what is set, but does nothing in this version: nobody shall rely on it."""
-    fields = {
-        "limits.instances_per_caller_per_hour": "instances_per_caller_per_hour" in settings.limits.model_fields_set,
-        "console": bool(settings.console.issuer or settings.console.client_id),
-        "notify.webhooks": bool(settings.notify.webhooks),
-        "server.client_ca": settings.server.client_ca is not None,
-    }
-    return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]
 
 
 async def _check(settings: Settings) -> int:

@@ -46,6 +46,8 @@ def run(arguments: Namespace) -> int:
     form = arguments.format or ("files" if arguments.output else "json")
     if arguments.output and form != "files":
         raise Misconfigured("--output goes with --format files")
+    if not (arguments.idempotency_key.isascii() and f"x{arguments.idempotency_key}".isprintable()):
+        raise Misconfigured("--idempotency-key takes printable ASCII characters")
     folder = _folder(arguments) if form == "files" else None
     credential = _ask(arguments)
     for warning in credential.get("warnings", []):
@@ -100,8 +102,9 @@ def _print_files(credential: CredentialDocument, folder: CredentialFolder) -> No
 
 
 def _print_variables(credential: CredentialDocument) -> None:
-    for name, value in _variables(credential).items():
-        output.write(f"{name}={quoted(value)}")
+    # Put together first: a script that evaluates half of it would go on with the rest of an earlier one.
+    lines = [f"{name}={quoted(value)}" for name, value in _variables(credential).items()]
+    output.write("\n".join(lines))
 
 
 def _variables(credential: CredentialDocument) -> dict[str, str]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger(__name__)
 _MAX_UNKNOWN: Final = 4096
+_MAX_WAITING: Final = 4096
+"""Tokens that wait for one issuer's keys; one more is judged at once, by the keys that are there."""
 _FIRST_LOAD_SECONDS: Final = 1.0
 
 
@@ -76,6 +78,7 @@ class KeyCache:
         self._asked_at = float("-inf")
         self._unknown: dict[str, float] = {}
         self._flight: asyncio.Task[None] | None = None
+        self._waiting = 0
         self._schedule: asyncio.Task[None] | None = None
 
     @property
@@ -98,8 +101,12 @@ class KeyCache:
         A caller that is cancelled while it waits does not cancel the fetch for the others.
         """
         self._keep_schedule()
-        if not self._knows(key_id) and self._may_ask(key_id):
-            await self.refresh()
+        if not self._knows(key_id) and self._may_ask(key_id) and self._waiting < _MAX_WAITING:
+            self._waiting += 1
+            try:
+                await self.refresh()
+            finally:
+                self._waiting -= 1
             self._remember_unknown(key_id)
         return self.current
 

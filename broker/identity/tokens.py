@@ -158,6 +158,9 @@ def _subject(claims: Mapping[str, object], issuer: Issuer) -> str:
     subject = claims[issuer.subject_claim]
     if not isinstance(subject, str) or not _is_name(subject):
         raise refused(Fault.BAD_SUBJECT)
+    # At many issuers anybody may claim any address; only a verified one tells who somebody is (OIDC Core 5.7).
+    if issuer.subject_claim == "email" and claims.get("email_verified") is not True:
+        raise refused(Fault.BAD_SUBJECT)
     return subject
 
 
@@ -166,7 +169,7 @@ def _groups(claims: Mapping[str, object], issuer: Issuer) -> tuple[str, ...]:
     # people pass by the policies that forbid something to a group (OIDC Core 5.6.2, distributed claims).
     elsewhere = claims.get("_claim_names", {})
     groups = claims.get(issuer.groups_claim, [])
-    if not isinstance(elsewhere, dict) or issuer.groups_claim in elsewhere:
+    if not isinstance(elsewhere, dict) or issuer.groups_claim in elsewhere or claims.get("hasgroups"):
         raise refused(Fault.BAD_GROUPS)
     if not isinstance(groups, list) or len(groups) > MAX_GROUPS:
         raise refused(Fault.BAD_GROUPS)

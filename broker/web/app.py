@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from broker.web.routes import Answer, AnyRoute, Guarded, Input, Visit
 BODY_SECONDS = 10
 """How long a client may take to send its body."""
 
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 _log = structlog.get_logger("broker.web")
 
 
@@ -93,8 +95,9 @@ class Edge:
         trace.route = route.path
         if not isinstance(route, Guarded):
             return _respond(await route.handler(await self._visit(route, request, trace)))
+        # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
+        trace.caller = await self._doors.admit(request.headers.getall("Authorization", []))
         with self._doors.admission:
-            trace.caller = await self._doors.admit(request.headers.getall("Authorization", []))
             return _respond(await route.handler(await self._visit(route, request, trace), trace.caller))
 
     async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
@@ -197,7 +200,9 @@ def _challenge(request: web.Request, error: BrokerError) -> str:
 
 
 def _origin(request: web.Request) -> str:
-    return _printable(f"{request.scheme}://{request.host}")[:300]
+    """Answer under which scheme, host and port we were reached; a Host that is none is not repeated."""
+    host = request.host if _HOST.fullmatch(request.host) else "localhost"
+    return f"{request.scheme}://{host}"
 
 
 def _printable(text: str) -> str:

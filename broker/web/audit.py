@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Protocol
@@ -16,6 +17,8 @@ from broker.issuing import desk
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
+
+_INDEX = re.compile("0|[1-9][0-9]{0,15}", re.ASCII)
 
 
 class EntryOut(Output):
@@ -189,9 +192,9 @@ class Audit:
         """Answer one event, if it concerns an account that the caller may read."""
         accounts = self._readable(caller, visit.source)
         text = visit.path["index"]
-        if not (text.isascii() and text.isdecimal()):
+        if not _INDEX.fullmatch(text):
             raise errors.NotFound
-        entry = await self._review.event(int(text[:20]), accounts=accounts)
+        entry = await self._review.event(int(text), accounts=accounts)
         await self._note(visit, caller, (f"index={entry.index}",))
         return Answer(_entry(entry))
 

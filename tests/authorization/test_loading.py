@@ -34,7 +34,7 @@ def test_a_directory_becomes_one_set_that_knows_where_each_policy_stands(tmp_pat
 
 def test_the_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
     (tmp_path / "a.cedar").write_text(GOOD)
-    (tmp_path / "B.cedar").write_text("// nothing")
+    (tmp_path / "B.cedar").write_text(GOOD.replace('@id("', '@id("b-'))
     command = ["sh", "-c", "LC_ALL=C; export LC_ALL; sha256sum *.cedar"]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
     assert load_snapshot(tmp_path).digest == hashlib.sha256(printed).hexdigest()

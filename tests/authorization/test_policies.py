@@ -109,6 +109,35 @@ async def test_a_change_is_noticed_by_the_watch(directory: Path) -> None:
         await watch
 
 
+async def test_a_file_that_is_still_being_written_is_not_taken_in(directory: Path) -> None:
+    policies = Policies(directory)
+    policies.load()
+    heard: asyncio.Queue[PolicySnapshot] = asyncio.Queue()
+    watch = asyncio.create_task(policies.watch(heard.put, interval=0.2))
+    try:
+        with (directory / "b.cedar").open("w") as file:
+            for line in ("// this file forbids", '@id("none")', "forbid(principal, action, resource);") * 5:
+                file.write(f"{line}\n" if "id" not in line else f"// {line}\n")
+                file.flush()
+                await asyncio.sleep(0.1)
+                assert heard.empty()
+            file.truncate(0)
+            file.seek(0)
+            file.write(FORBID)
+        fresh = await asyncio.wait_for(heard.get(), 20)
+        assert "none" in fresh.rules
+    finally:
+        watch.cancel()
+
+
+async def test_a_file_without_any_policy_is_refused(directory: Path) -> None:
+    policies = Policies(directory)
+    policies.load()
+    (directory / "a.cedar").write_text("// everything was here a moment ago\n")
+    assert await policies.reload() is None
+    assert "a.cedar: there is no policy in this file" in policies.health().detail
+
+
 async def test_a_file_of_the_same_size_and_a_new_time_is_a_change(directory: Path) -> None:
     policies = Policies(directory)
     policies.load()

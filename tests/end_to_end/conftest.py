@@ -18,6 +18,7 @@ import structlog
 from aiohttp import ClientSession, TCPConnector
 
 from broker.demo.stage import Person, Stage, stage
+from tests.end_to_end.keys import lay_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    lay_keys(tmp_path / "stage")
     async with stage(tmp_path / "stage") as running:
         context = ssl.create_default_context(cafile=str(running.folder / "ca.pem"))
         async with ClientSession(connector=TCPConnector(ssl=context)) as session:

@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +20,12 @@ import jwt
 from aiohttp import ClientSession, TCPConnector
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from broker import state
 from broker.demo.stage import ALICE, ISSUER, make_tls, mint
 from broker.emulator import Emulator, Fixture
+from broker.settings import load
 from tests.end_to_end.conftest import Ran, run_broker
+from tests.end_to_end.keys import lay_keys
 
 SETTINGS = """\
 [server]
@@ -153,6 +156,19 @@ class Place:
         raise AssertionError(self.log)
 
 
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: it does not hold in time.
+    """
+    async with asyncio.timeout(seconds):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def a_place(folder: Path, instances: Sequence[Mapping[str, Any]], *, issuer: str = "") -> AsyncIterator[Place]:
     """Lay a folder out and create its state.
@@ -163,6 +179,7 @@ async def a_place(folder: Path, instances: Sequence[Mapping[str, Any]], *, issue
         issuer: an OpenID provider; without one, tokens are made here.
     """
     make_tls(folder)
+    lay_keys(folder)
     (folder / "policies").mkdir()
     (folder / "policies" / "all.cedar").write_text(POLICY)
     key = Ed25519PrivateKey.generate()
@@ -174,7 +191,5 @@ async def a_place(folder: Path, instances: Sequence[Mapping[str, Any]], *, issue
         keys = "" if issuer else 'jwks_file = "jwks.json"'
         settings = SETTINGS.format(issuer=issuer or ISSUER, keys=keys, endpoint=emulator.url)
         (folder / "broker.toml").write_text(settings)
-        place = Place(folder, emulator, mint(ALICE, key, datetime.now(UTC)))
-        created = await place.broker("init")
-        assert created.code == 0, created.err
-        yield place
+        list(state.create(load(folder / "broker.toml", {})))
+        yield Place(folder, emulator, mint(ALICE, key, datetime.now(UTC)))

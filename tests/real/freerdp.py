@@ -1,0 +1,129 @@
+"""A real RDP server with Network Level Authentication, and a real client (FreeRDP's). Mark its users real("freerdp").
+
+with RdpServer(folder, password="…", certificate=pem, private_key=pem) as server:
+assert server.log_in("Administrator", "…", fingerprint="AA:BB:…") == 0
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PORTS = range(20_000, 32_000)
+START_SECONDS = 15.0
+
+
+class RdpServer:
+    """FreeRDP's shadow server on a display of its own; it lets `Administrator` in, by NLA alone.
+
+    Args:
+        folder: made when missing; everything it needs and writes is in there.
+        password: of Administrator.
+        certificate: PEM, by which it proves itself.
+        private_key: PEM, of the certificate.
+    """
+
+    def __init__(self, folder: Path, *, password: str, certificate: bytes, private_key: bytes) -> None:
+        self._folder = folder
+        self.port = random.choice(PORTS)  # noqa: S311 - a port, not a secret
+        self._stack = ExitStack()
+        self._environment: dict[str, str] = {}
+        keys = folder / "server" / ".config" / "freerdp" / "shadow"
+        keys.mkdir(parents=True)
+        (folder / "client").mkdir()
+        (keys / "shadow.crt").write_bytes(certificate)
+        (keys / "shadow.key").write_bytes(private_key)
+        hashed = subprocess.run(
+            ["winpr-hash", "-u", "Administrator", "-p", password, "-f", "sam"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (folder / "SAM").write_text(hashed.stdout)
+
+    def __enter__(self) -> Self:
+        try:
+            self._environment = {**os.environ, "DISPLAY": f":{self._display()}"}
+            self._serve()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def log(self) -> str:
+        """What the server said."""
+        return (self._folder / "log").read_text(errors="replace")
+
+    def log_in(self, user: str, password: str, fingerprint: str) -> int:
+        """Authenticate, and leave at once; answer the client's exit code, of which 0 means in."""
+        ran = subprocess.run(
+            [
+                *("xfreerdp", f"/v:127.0.0.1:{self.port}", f"/u:{user}", "/d:.", "/from-stdin:force", "+auth-only"),
+                *("/sec:nla", f"/cert:deny,fingerprint:sha256:{fingerprint}"),
+            ],
+            input=f"{password}\n",
+            env={**self._environment, "HOME": str(self._folder / "client")},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        return ran.returncode
+
+    def _display(self) -> int:
+        """Start an X server; answer the number of its display."""
+        process = self._start(
+            ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        with process.stdout as said:
+            return int(said.readline())
+
+    def _serve(self) -> None:
+        environment = {**self._environment, "HOME": str(self._folder / "server")}
+        with (self._folder / "log").open("wb") as log:
+            process = self._start(
+                [
+                    *("freerdp-shadow-cli", "/bind-address:127.0.0.1", f"/port:{self.port}", "/sec:nla", "+auth"),
+                    f"/sam-file:{self._folder / 'SAM'}",
+                ],
+                stdout=log.fileno(),
+                environment=environment,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"the RDP server does not start:\n{self.log}")
+
+    def _start(
+        self, command: list[str], *, stdout: int, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        stderr = subprocess.DEVNULL if stdout == subprocess.PIPE else subprocess.STDOUT
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment)
+        self._stack.callback(_end, process)
+        return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,102 @@
+"""TLS: what is too old, too weak or unknown does not get in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from broker.demo.stage import make_tls
+from broker.web.server import Listener, tls_context
+from tests.web.conftest import Hall
+
+TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A listener behind TLS."""
+
+    folder: Path
+    port: int
+
+    async def shake_hands(self, context: ssl.SSLContext) -> tuple[str, str]:
+        """Connect, ask for a page, and answer version and cipher."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n")
+            if not (answer := await reader.read()):  # how TLS 1.3 hears of a certificate that was refused
+                raise ConnectionError
+            assert answer.startswith(b"HTTP/1.1 200")
+            secured = writer.get_extra_info("ssl_object")
+            return secured.version(), secured.cipher()[0]
+        finally:
+            writer.close()
+
+    def client(self, lowest: ssl.TLSVersion = TLS_1_2, highest: ssl.TLSVersion = TLS_1_3) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        context.minimum_version, context.maximum_version = lowest, highest
+        return context
+
+
+@pytest.fixture
+async def secured(hall: Hall, tmp_path: Path) -> AsyncIterator[Secured]:
+    make_tls(tmp_path)
+    context = tls_context(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.pem")
+    listener = Listener(hall.application(), "127.0.0.1", 0, context)
+    url = await listener.start()
+    assert url.startswith("https://")
+    yield Secured(tmp_path, int(url.rpartition(":")[2]))
+    await listener.stop()
+
+
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=lambda version: version.name)
+async def test_what_is_new_enough_gets_in_with_forward_secrecy(secured: Secured, version: ssl.TLSVersion) -> None:
+    named, cipher = await secured.shake_hands(secured.client(version, version))
+    assert named == version.name.replace("_", ".")
+    assert cipher.startswith(("TLS_", "ECDHE-"))
+
+
+async def test_a_cipher_without_forward_secrecy_does_not_get_in(secured: Secured) -> None:
+    context = secured.client(TLS_1_2, TLS_1_2)
+    context.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
+    await secured.shake_hands(context)
+    for weak in ("AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384"):
+        context.set_ciphers(weak)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await secured.shake_hands(context)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_tls_1_1_does_not_get_in(secured: Secured) -> None:
+    context = secured.client(ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_1)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await secured.shake_hands(context)
+
+
+async def test_a_client_certificate_of_the_known_authority_may_come_and_no_other(
+    secured: Secured, tmp_path: Path
+) -> None:
+    known = secured.client()
+    known.load_cert_chain(secured.folder / "tls.crt", secured.folder / "tls.key")
+    await secured.shake_hands(known)
+    (tmp_path / "foreign").mkdir()
+    make_tls(tmp_path / "foreign")
+    foreign = secured.client()
+    foreign.load_cert_chain(tmp_path / "foreign" / "tls.crt", tmp_path / "foreign" / "tls.key")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await secured.shake_hands(foreign)
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    make_tls(tmp_path)
+    (tmp_path / "ca.pem").write_text("none")
+    with pytest.raises(OSError, match=r"ca\.pem"):
+        tls_context(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.pem")
+    with pytest.raises(OSError, match=r"no-such"):
+        tls_context(tmp_path / "no-such", tmp_path / "tls.key")

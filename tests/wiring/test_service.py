@@ -1,0 +1,123 @@
+"""The composition root: what is opened is closed, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from broker import state, wiring
+from broker.audit.stores.sqlite_reader import SqliteReader
+from broker.demo.stage import make_tls
+from broker.errors import KeysUnavailable, PoliciesUnavailable
+from broker.settings import Settings, load
+
+SETTINGS = """\
+server.listen = "127.0.0.1:0"
+audit.origin = "test.example/audit"
+[[issuers]]
+name = "corp"
+issuer = "https://id.example.com"
+audience = "lightsail-broker"
+jwks_file = "jwks.json"
+[[accounts]]
+name = "main"
+regions = ["eu-west-1"]
+endpoint_url = "http://127.0.0.1:9"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "broker.toml").write_text(SETTINGS)
+    (tmp_path / "jwks.json").write_text('{"keys": []}')
+    (tmp_path / "policies").mkdir()
+    list(state.create(settings(tmp_path)))
+    return tmp_path
+
+
+def settings(folder: Path, **environment: str) -> Settings:
+    return load(folder / "broker.toml", environment)
+
+
+def events(folder: Path) -> list[str]:
+    """Answer the names of the events in the log, oldest first."""
+    with closing(SqliteReader(folder / "state" / "audit.db")) as reader:
+        size = reader.head().size
+        found = [reader.find(index) for index in range(size)]
+    return [json.loads(each.record.leaf)["event"] for each in found if each is not None]
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_it_serves_before_aws_and_issuers_answer_and_says_so(folder: Path) -> None:
+    async with wiring.service(settings(folder)) as service, ClientSession() as session:
+        async with session.get(f"{service.url}/healthz") as alive:
+            assert alive.status == 200
+        async with session.get(f"{service.url}/readyz") as ready:
+            components = (await ready.json())["components"]
+    assert {name for name, component in components.items() if not component["ready"]} == {"issuers", "lightsail"}
+    assert events(folder) == ["service.started", "policies.loaded", "service.stopped"]
+
+
+async def test_a_start_that_fails_at_the_last_step_closes_the_log_as_a_stop_does(folder: Path, taken: str) -> None:
+    with pytest.raises(OSError, match="address already in use"):
+        async with wiring.service(settings(folder, BROKER__SERVER__LISTEN=taken)):
+            raise AssertionError
+    assert events(folder) == ["service.started", "policies.loaded", "service.stopped"]
+    async with wiring.service(settings(folder)):
+        pass  # the log is free again
+
+
+async def test_a_start_that_fails_in_between_closes_what_was_open(folder: Path) -> None:
+    (folder / "policies" / "broken.cedar").write_text("permit(")
+    with pytest.raises(PoliciesUnavailable):
+        async with wiring.service(settings(folder)):
+            raise AssertionError
+    assert events(folder) == ["service.started", "service.stopped"]
+    (folder / "policies" / "broken.cedar").unlink()
+    (folder / "state" / "master.key").rename(folder / "elsewhere")
+    with pytest.raises(KeysUnavailable):
+        async with wiring.service(settings(folder)):
+            raise AssertionError
+    assert events(folder)[-1] == "service.stopped"
+
+
+async def test_tls_that_does_not_work_leaves_no_trace_in_the_log(folder: Path) -> None:
+    make_tls(folder)
+    (folder / "tls.key").write_text("none")
+    with pytest.raises(OSError, match=r"tls\.key"):
+        async with wiring.service(
+            settings(folder, BROKER__SERVER__TLS_CERTIFICATE="tls.crt", BROKER__SERVER__TLS_PRIVATE_KEY="tls.key")
+        ):
+            raise AssertionError
+    assert events(folder) == []
+
+
+async def test_an_error_while_it_runs_reaches_whoever_runs_it_and_seals_the_log(folder: Path) -> None:
+    with pytest.raises(KeyError):
+        async with wiring.service(settings(folder)):
+            raise KeyError
+    assert events(folder)[-1] == "service.stopped"
+
+
+async def test_starting_and_stopping_leaves_no_file_open(folder: Path) -> None:
+    async def once() -> int:
+        async with wiring.service(settings(folder)):
+            pass
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    await once()
+    before = await once()
+    assert [await once() for _ in range(3)] == [before] * 3
