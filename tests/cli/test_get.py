@@ -184,6 +184,14 @@ def test_an_environment_that_cannot_work_is_wrong_usage(
     assert not service.seen
 
 
+@pytest.mark.parametrize("key", ["a\r\nX-Other: y", "a\x1b", "ключ"])
+def test_an_odd_idempotency_key_is_wrong_usage(key: str, terminal: Terminal, service: ServiceDouble) -> None:
+    ended = terminal.broker("get", "web-1", "--idempotency-key", key)
+
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert not service.seen
+
+
 def test_nobody_there_is_unavailable(terminal: Terminal) -> None:
     ended = terminal.broker("get", "web-1", BROKER_URL="https://broker.invalid")
 

@@ -178,6 +178,19 @@ async def test_groups_that_are_kept_elsewhere_are_not_taken_for_none(
     assert await cause_of(door, mint.raw(as_json(mint.header()), as_json(claims))) == "bad_groups"
 
 
+async def test_groups_that_were_too_many_to_send_are_not_taken_for_none(door: Authenticator, mint: Mint) -> None:
+    assert await cause_of(door, mint.token(hasgroups=True)) == "bad_groups"
+
+
+async def test_an_address_is_nobody_before_it_is_verified(mint: Mint) -> None:
+    issuer = replace(CORP, subject_claim="email")
+    boss = {"email": "boss@corp.example"}
+    for verified in ({}, {"email_verified": False}, {"email_verified": "true"}):
+        assert await cause_of(door_of(issuer, mint), mint.token(**boss, **verified)) == "bad_subject"
+    caller = await accepted(door_of(issuer, mint), mint.token(**boss, email_verified=True))
+    assert caller.subject == "boss@corp.example"
+
+
 async def test_settings_choose_the_claims_of_subject_and_groups(mint: Mint) -> None:
     issuer = replace(CORP, subject_claim="oid", groups_claim="roles", principal="workload")
     caller = await accepted(door_of(issuer, mint), mint.token(sub=None, oid="o-1", roles=["deploy"], groups="ignored"))

@@ -161,7 +161,22 @@ async def test_a_bad_filter_is_refused(archive: Archive, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "index", ["-1", "x", "1.0", "0x1", "%D9%A1", "9" * 20, "9" * 5000, "18446744073709551616", "11", "%00"]
+    "index",
+    [
+        "00",
+        "05",
+        "0" * 20 + "5",
+        "-1",
+        "x",
+        "1.0",
+        "0x1",
+        "%D9%A1",
+        "9" * 20,
+        "9" * 5000,
+        "18446744073709551616",
+        "11",
+        "%00",
+    ],
 )
 async def test_a_bad_index_is_not_found(archive: Archive, index: str) -> None:
     async with archive.client(*ACCOUNTS) as client:

@@ -14,7 +14,9 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, OKPKey
 
 from broker import errors
-from tests.doubles.issuing import CALLER
+from broker.web.credentials import CredentialBody, Credentials
+from broker.web.routes import Nothing, Visit
+from tests.doubles.issuing import CALLER, SOURCE
 from tests.doubles.web import PASSWORD, PRIVATE_KEY
 from tests.web.conftest import GOOD, Hall
 
@@ -138,6 +140,30 @@ async def test_who_asks_first_may_leave_and_the_other_still_gets_it(client: Clie
     await asyncio.sleep(0.05)
     hall.desk.gate.set()
     assert (await second).status == 201
+    assert len(hall.desk.asked) == 1
+
+
+async def test_a_joined_call_goes_on_when_the_one_that_began_it_is_cancelled(hall: Hall) -> None:
+    credentials = Credentials(hall.desk)
+    visit = Visit(
+        request_id="r1",
+        source=SOURCE,
+        origin="https://broker",
+        path={},
+        query=Nothing(),
+        body=CredentialBody(instance="web-1"),
+        idempotency_key="k1",
+    )
+    hall.desk.gate.clear()
+    first = asyncio.create_task(credentials.create(visit, CALLER))
+    await hall.desk.has_been_asked(1)
+    second = asyncio.create_task(credentials.create(visit, CALLER))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    hall.desk.gate.set()
+    assert (await second).status == 201
+    assert first.cancelled()
     assert len(hall.desk.asked) == 1
 
 

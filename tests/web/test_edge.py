@@ -209,6 +209,18 @@ async def test_more_at_once_than_fit_are_turned_away_and_the_others_served(hall:
         assert (await client.post("/v1/credentials", json=BODY, headers=GOOD)).status == 201
 
 
+async def test_whoever_is_still_being_asked_who_they_are_takes_nobodys_place(hall: Hall) -> None:
+    async with TestClient(hall.server()) as client:
+        strangers = [
+            asyncio.create_task(client.get("/v1/blueprints", headers={"Authorization": "Bearer slow"}))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0.2)
+        assert (await client.post("/v1/credentials", json=BODY, headers=GOOD)).status == 201
+        for stranger in strangers:
+            stranger.cancel()
+
+
 async def test_who_asks_too_often_is_told_when_to_come_back(hall: Hall) -> None:
     now = [0.0]
     hall.rate = RateLimit(3, lambda: now[0])

@@ -112,11 +112,15 @@ async def test_an_error_while_it_runs_reaches_whoever_runs_it_and_seals_the_log(
     assert events(folder)[-1] == "service.stopped"
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_starting_and_stopping_leaves_no_file_open(folder: Path) -> None:
     async def once() -> int:
         async with wiring.service(settings(folder)):
             pass
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return open_files()
 
     await once()
     before = await once()
