@@ -30,7 +30,11 @@ from typing import ClassVar
 
 
 class BrokerError(Exception):
-    """Base of all. `cause` is for the log only; `detail`, `next_step`, `choices` and `upstream_code` are public."""
+    """Base of all. `detail`, `next_step`, `choices` and `upstream_code` are public.
+
+    For the log only: `cause`, and how often AWS may have received the request for a credential (`attempts`) with the
+    id that it gave to the last one.
+    """
 
     code: ClassVar[str] = "internal_error"
     sentence: ClassVar[str] = "The broker failed."
@@ -52,6 +56,8 @@ class BrokerError(Exception):
         self.retry_after = retry_after
         self.upstream_code = upstream_code
         self.choices = choices
+        self.attempts = 0
+        self.upstream_request_id = ""
 
 
 class InvalidRequest(BrokerError):

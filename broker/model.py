@@ -309,6 +309,8 @@ class AccessDetails:
     material: SshKeyPair | SealedPassword | Secret
     """A bare `Secret` is the Administrator password of a default key pair, which AWS gives in clear."""
     upstream_request_id: str = ""
+    attempts: int = 1
+    """How often AWS received the request, throttled and failed ones included; `upstream_request_id` is the last."""
 
     @property
     def host(self) -> str | None:

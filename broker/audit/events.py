@@ -66,6 +66,18 @@ def encode(members: Document, index: int, time: str) -> bytes:
     return orjson.dumps(members | {"index": index, "time": time}, option=orjson.OPT_SORT_KEYS)
 
 
+def decode(leaf: bytes) -> Document:
+    """Read back what `encode` wrote.
+
+    Raises:
+        ValueError: when it is not one JSON object.
+    """
+    members = orjson.loads(leaf)
+    if not isinstance(members, dict):
+        raise ValueError("an event is not a JSON object")  # noqa: TRY004 -- the one kind of error that this function has
+    return members
+
+
 def clean(text: str, limit: int = MAX_TEXT) -> str:
     """Bound a text to `limit` characters and replace NUL and lone surrogates, which no store takes."""
     if len(text) <= limit and text.isascii() and "\x00" not in text:

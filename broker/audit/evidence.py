@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from broker.audit.leaves import parse
+from broker.audit.schema import VERSION, difference
 
 _MAX_LINE = 8 * 1024 * 1024
 _UNREADABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
-_TABLES = ("checkpoints", "events", "head", "nodes")
 
 
 class CannotVerify(Exception):
@@ -61,18 +61,19 @@ class Database:
         self._size_on_disk = size_on_disk
 
     def check_container(self) -> None:
-        """Refuse views, triggers and computed columns in the place of tables, and bytes after the last page.
+        """Refuse tables, indexes, triggers or views that the broker does not make, and bytes after the last page.
 
         Raises:
+            CannotVerify: when a newer broker made the tables.
             Damaged: with what is wrong.
         """
-        tables = {name: kind for _, name, kind, *_ in self._connection.execute("PRAGMA table_list")}
-        hidden = [
-            table for table in _TABLES for *_, hide in self._connection.execute(f"PRAGMA table_xinfo({table})") if hide
-        ]
-        odd = self._connection.execute("SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')")
-        if hidden or odd.fetchone() != (0,) or any(tables.get(table) != "table" for table in _TABLES):
-            raise Damaged("schema", "the tables are not those of an audit log")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise CannotVerify(f"the log has schema version {version}, this program knows {VERSION}")
+        if version != VERSION:
+            raise Damaged("schema", f"the log has schema version {version}, and never had one below {VERSION}")
+        if odd := difference(self._connection):
+            raise Damaged("schema", f"{odd}: these are not the tables of an audit log")
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
         if self._size_on_disk > pages * page_size:
@@ -111,6 +112,10 @@ class Database:
         query = "SELECT hash FROM nodes WHERE level = ? AND idx = ?"
         row = self._connection.execute(query, (level, index)).fetchone()
         return row and row[0]
+
+    def open_requests(self) -> list[tuple[object, object]]:
+        """Answer the stored view of requests without an answer: index and request id, by index."""
+        return self._connection.execute("SELECT idx, request_id FROM open_requests ORDER BY idx").fetchall()
 
     def count_nodes(self) -> int:
         """Answer how many nodes are stored."""

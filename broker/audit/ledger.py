@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from broker.audit.checkpoints import Checkpoint, CheckpointError, Signer
-from broker.audit.events import Document, encode, outcome_unknown
+from broker.audit.events import Document, decode, encode, outcome_unknown
 from broker.audit.leaves import milliseconds, parse
 from broker.audit.merkle import CompactRange, leaf_hash, nodes_from_rows
+from broker.audit.runs import MAX_UNSEALED, SERVICE_EVENTS, STARTED, STOPPED, Runs
 from broker.audit.stores import (
     Batch,
     Head,
@@ -23,6 +24,7 @@ from broker.audit.stores import (
     Record,
     Store,
     StoredCheckpoint,
+    StoredRecord,
     StoreError,
 )
 from broker.errors import AuditInUse, AuditUnavailable
@@ -32,7 +34,8 @@ _REREAD = 1024
 """So many new leaves are read back at once, to keep each pause of the writer short."""
 _TAIL = 256
 """Among so many of the newest events an orderly stop is looked for: operators' commands may have come after it."""
-_SERVICE_EVENTS = {"service.started", "service.stopped"}
+_RECENT = 32_768
+"""Of a long run, so many sealed events are looked through at the start for requests without an answer."""
 
 
 class Place(NamedTuple):
@@ -80,7 +83,9 @@ class Ledger:
             raise AuditUnavailable(str(problem)) from problem
 
     def open(self) -> None:
-        """Open the store and compare its head, its tree and its newest checkpoint; close what a crash left open.
+        """Open the store and compare its head, tree, newest checkpoint and open requests; seal and close what a crash left.
+
+        What is found is sealed before anything new is written: see `runs`, which relies on it.
 
         Raises:
             AuditInUse: when another process has it.
@@ -89,7 +94,10 @@ class Ledger:
         try:
             self._store.open()
             self._load()
-            self._close_dangling()
+            dangling = self._look_through()
+            if self.unsealed:
+                self._seal()
+            self._close_dangling(dangling)
         except InUse as problem:
             raise AuditInUse(str(problem)) from problem
         except (StoreError, CheckpointError, ValueError) as problem:
@@ -109,8 +117,43 @@ class Ledger:
         if self._reread.root() != checkpoint.root:
             raise StoreError("the audit log is not the one that its newest checkpoint sealed")
         self._sealed = checkpoint.size
-        while self._reread.size < self._tree.size:
-            self._read_back()
+
+    def _look_through(self) -> Sequence[Document]:
+        """Answer the requests without an answer, as the events have them: what the store says must be the same.
+
+        A request can be open only if the last run made it. The events of that run are hashed again up to the
+        newest checkpoint, so they are the ones that it sealed; then the unsealed ones up to the head.
+        """
+        sealed, stored = self._reread, self._store.open_requests()
+        first = self._first_to_look_at(stored)
+        self._reread = CompactRange.load(first, nodes_from_rows(self._store.hashes))
+        runs = Runs(first)
+        self._follow(runs, sealed.size)
+        if self._reread.root() != sealed.root():
+            raise StoreError("the events are not those that the newest checkpoint sealed: verify the audit log")
+        runs.seal()
+        self._follow(runs, self._tree.size)
+        if runs.flaw:
+            raise StoreError(f"event {runs.flaw.index}: {runs.flaw.message}: verify the audit log before you go on")
+        opened = runs.open_requests()
+        if list(opened) != list(stored):
+            raise StoreError("the open requests are not those of the audit log's events: verify it before you go on")
+        return list(opened.values())
+
+    def _first_to_look_at(self, stored: Sequence[int]) -> int:
+        """Answer where the last run began, or less far back in a long one: but before every request said to be open."""
+        recent = min(self._sealed - _RECENT, *stored, self._sealed)
+        started = self._store.newest(STARTED, self._sealed)
+        if started is None:
+            return max(0, recent)
+        if [decode(record.leaf).get("event") for record in self._store.records(started, started + 1)] != [STARTED]:
+            raise StoreError(f"searches take event {started} for a start: verify the audit log before you go on")
+        return max(started, recent)
+
+    def _follow(self, runs: Runs, end: int) -> None:
+        while self._reread.size < end:
+            for record in self._read_back(end):
+                runs.take(decode(record.leaf))
 
     def _newest_checkpoint(self) -> Checkpoint:
         stored = self._store.newest_checkpoint()
@@ -121,10 +164,8 @@ class Ledger:
         except CheckpointError as problem:
             raise StoreError(f"the newest checkpoint is not of this log and key: {problem}") from problem
 
-    def _close_dangling(self) -> None:
+    def _close_dangling(self, requested: Sequence[Document]) -> None:
         """Write `credential.failed` for requests of which a crash hid the end, all in one transaction."""
-        indices = self._store.open_requests()
-        requested = [parse(record.leaf) for at in indices for record in self._store.records(at, at + 1)]
         if requested:
             self._commit([outcome_unknown(members) for members in requested], self._now())
 
@@ -132,8 +173,8 @@ class Ledger:
         """Tell whether the last service stopped in order (or there was none yet), whatever operators did since."""
         newest = self._store.records(max(0, self.size - _TAIL), self.size)
         events = [parse(record.leaf).get("event") for record in newest]
-        last = next((event for event in reversed(events) if event in _SERVICE_EVENTS), None)
-        return last == "service.stopped" or (last is None and self.size <= _TAIL)
+        last = next((event for event in reversed(events) if event in SERVICE_EVENTS), None)
+        return last == STOPPED or (last is None and self.size <= _TAIL)
 
     def write(self, documents: Sequence[Document]) -> tuple[str, list[Place | AuditUnavailable]]:
         """Commit documents in order; answer their common time and, for each, its place or why it has none.
@@ -143,6 +184,8 @@ class Ledger:
         self._refuse_when_poisoned()
         time = self._now()
         try:
+            if self.unsealed + len(documents) > MAX_UNSEALED:
+                self._seal()
             return time, self._commit(documents, time)
         except NotWritten as problem:
             self._after_clean_failure(problem)
@@ -200,25 +243,27 @@ class Ledger:
         """Read back what is new once it is enough, so that sealing has little left to read."""
         if self._tree.size - self._reread.size >= _REREAD and not self.poison:
             try:
-                self._read_back()
+                self._read_back(self._tree.size)
             except StoreError as problem:
                 self._poisoned_by(problem)
 
-    def _read_back(self) -> None:
+    def _read_back(self, end: int) -> Sequence[StoredRecord]:
         """Hash again what the store holds, up to a bound, and extend the tree that will be signed by it."""
-        end = min(self._tree.size, self._reread.size + _REREAD)
-        for record in self._store.records(self._reread.size, end):
+        end = min(end, self._reread.size + _REREAD)
+        records = list(self._store.records(self._reread.size, end))
+        for record in records:
             hashed = leaf_hash(record.leaf)
             if record.idx != self._reread.size or record.leaf_hash != hashed:
                 raise StoreError(f"event {self._reread.size} is not what was written")
             self._reread.append(hashed)
         if self._reread.size != end:
             raise StoreError(f"event {self._reread.size} is missing")
+        return records
 
     def _seal(self) -> str:
         """Sign the head, but only after the stored events gave the same one."""
         while self._reread.size < self._tree.size:
-            self._read_back()
+            self._read_back(self._tree.size)
         head = self._head(self._reread)
         if head != self._head(self._tree) or head != self._store.head():
             raise StoreError("the stored events do not give the head of the log: it is not signed")

@@ -6,7 +6,7 @@ that was cut or rolled back as a whole, which nothing inside the log can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, pairwise
@@ -17,6 +17,7 @@ from broker.audit.checkpoints import BadSignature, CheckpointError, ForeignOrigi
 from broker.audit.evidence import CannotVerify, Damaged, Database, Row, StoredNote, export_rows, open_database
 from broker.audit.leaves import parse, search_columns
 from broker.audit.merkle import TILE_LEVELS, CompactRange, leaf_hash
+from broker.audit.runs import Runs
 
 _MAX_FINDINGS = 100
 
@@ -111,6 +112,8 @@ class Replay:
     def __init__(self, key: VerifierKey, outside: Sequence[str]) -> None:
         self._key = key
         self._tree = CompactRange()
+        self._runs = Runs()
+        self._members: Mapping[str, object] = {}  # of the newest record, as far as it can be read
         self._claimed: CompactRange | None = None
         self._suspects: list[int] = []
         self._sealed = 0
@@ -137,7 +140,7 @@ class Replay:
         return Report(self._key.name, self._tree.size, self._sealed, self._tree.root(), findings)
 
     def check_stored(self, database: Database) -> None:
-        """Replay a database: records, tree, head and search columns."""
+        """Replay a database: records, tree, head, search columns and what else follows from the records."""
         self._nodes = database.node
         self._marks = merge(self._open_stored(database.notes()), self._outside)
         head = database.head()
@@ -145,6 +148,7 @@ class Replay:
         self.check(database.rows())
         if not self._lost:
             self._check_head(head)
+            self._check_runs(database.open_requests())
         if not self._findings and database.count_nodes() != _nodes_of(self._tree.size):
             self.blame("hash_mismatch", "there are nodes of the tree that belong to no record", recoverable=True)
         if not self._findings:
@@ -173,7 +177,7 @@ class Replay:
         if row.idx != self._tree.size:
             self._misplaced(row, following)
             return False
-        hashed = leaf_hash(row.leaf)
+        hashed, self._members = leaf_hash(row.leaf), {}
         if hashed == row.leaf_hash:
             if not self._read(row, following):
                 return False
@@ -186,6 +190,7 @@ class Replay:
         if row.flaw:
             self.blame(row.flaw, row.message, recoverable=True)
         self._grow(hashed, row.leaf_hash)
+        self._runs.take(self._members)
         return True
 
     def _misplaced(self, row: Row, following: Row | None) -> None:
@@ -200,7 +205,7 @@ class Replay:
     def _read(self, row: Row, following: Row | None) -> bool:
         """Check what the record says of itself; False when it belongs elsewhere."""
         try:
-            members = parse(row.leaf)
+            self._members = members = parse(row.leaf)
             inner = members.get("index")
             if type(inner) is not int:
                 self.blame("malformed", "the record does not tell its index")
@@ -281,6 +286,7 @@ class Replay:
                 self.blame(kind, text, self._sealed)
             return
         self._sealed = mark.size
+        self._runs.seal()
 
     def _settle(self, *, edited: bool) -> None:
         """Say of every suspect whether its bytes or its hash were changed."""
@@ -304,6 +310,16 @@ class Replay:
             self.blame("truncation", f"the head tells of {size} records, {self._tree.size} are left")
         elif head != (self._tree.size, self._tree.root()) and not self._findings:
             self.blame("head", "the head is not that of the records")
+
+    def _check_runs(self, stored: Sequence[tuple[object, object]]) -> None:
+        """Blame an unsealed tail that no broker leaves, and a view of open requests that is not that of the records."""
+        if self._runs.flaw and self._any_mark:
+            self.blame("unsealed", self._runs.flaw.message, self._runs.flaw.index)
+        known = {(index, members.get("request_id", "")) for index, members in self._runs.open_requests().items()}
+        if all(finding.kind == "copy" for finding in self._findings) and (odd := known ^ set(stored)):
+            index = min(at for at, _ in odd if isinstance(at, int))
+            text = f"the list of open requests is wrong about record {index}"
+            self.blame("projection", text, index, recoverable=True)
 
 
 def _inner_index(row: Row) -> object:

@@ -188,6 +188,7 @@ class CredentialDesk:
         await self._ledger.append(replace(known, event="credential.requested"))
         try:
             details = await self._gateway.access_details(instance, protocol)
+            known = replace(known, upstream_request_id=details.upstream_request_id, details=_attempts(details.attempts))
             opened = await self._vault.open(details, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
@@ -202,7 +203,6 @@ class CredentialDesk:
                 event="credential.issued",
                 expires_at=lease.expires_at,
                 credential=opened.facts,
-                upstream_request_id=details.upstream_request_id,
             )
         )
         return Issued(credential=credential, lease=lease, decision=decision, receipt=receipt)
@@ -242,10 +242,21 @@ class CredentialDesk:
 
 
 def _failed(event: Event, error: Exception) -> Event:
-    code = error.code if isinstance(error, BrokerError) else BrokerError.code
-    upstream = error.upstream_code if isinstance(error, BrokerError) else ""
-    details = {"upstream_code": upstream} if upstream else {}
-    return replace(event, event="credential.failed", outcome="failure", error=code, details=details)
+    failed = replace(event, event="credential.failed", outcome="failure", error=BrokerError.code)
+    if not isinstance(error, BrokerError):
+        return failed
+    upstream = {"upstream_code": error.upstream_code} if error.upstream_code else {}
+    return replace(
+        failed,
+        error=error.code,
+        upstream_request_id=event.upstream_request_id or error.upstream_request_id,
+        details={**event.details, **upstream, **_attempts(error.attempts)},
+    )
+
+
+def _attempts(number: int) -> dict[str, int]:
+    """Answer what the log says of a request that AWS received more than once: each may have minted."""
+    return {"attempts": number} if number > 1 else {}
 
 
 def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened) -> datetime:

@@ -44,6 +44,13 @@ class Cached(Generic[Value]):
         """How old the value is; None when there is none."""
         return self._clock() - self._fetched_at if self._fetched_at else None
 
+    @property
+    def trouble(self) -> str:
+        """Say what is wrong: why the last attempt failed, or that there is nothing to serve; empty when all is well."""
+        if self.failure is not None:
+            return self.failure.cause
+        return "" if self.age is not None and self.age <= self._stale else "no answer yet"
+
     def peek(self) -> Value | None:
         """Answer the value if it may be served; never waits, but begins to fetch when the value is not fresh."""
         if self.age is None or self.age > self._stale:

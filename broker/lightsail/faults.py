@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -108,6 +109,15 @@ def error_code(failure: BaseException) -> str:
     """Answer AWS's code of a failed call; empty when the failure is none of AWS's."""
     code = str(failure.response.get("Error", {}).get("Code", "")) if isinstance(failure, ClientError) else ""
     return code if _SOUND_CODE.fullmatch(code) else ""
+
+
+def never_sent(failure: BaseException) -> bool:
+    """Tell whether a call failed before there was a connection to send it over.
+
+    The SDK's own class does not tell: its EndpointConnectionError is also a connection that was reset after sending.
+    """
+    reason = failure.kwargs.get("error") if isinstance(failure, BotoCoreError) else None
+    return isinstance(reason, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
 def is_outage(error: BrokerError) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from broker.errors import UpstreamError
-from broker.lightsail import listings, responses
+from broker.lightsail import listings, minting, responses
 from broker.lightsail.breaker import Breaker
 from broker.lightsail.faults import translate
 from broker.lightsail.members import Members
@@ -86,6 +86,7 @@ class Gateway:
         silence_sdk_logging()
         for name, session in self._sessions.items():
             for region, client in (await session.start()).items():
+                minting.watch(client)
                 breaker = Breaker(self._tuning.max_connections)
                 self._lines[name, region] = _Line(client, session.credentials, breaker)
         silence_sdk_logging()  # the clients' modules were loaded meanwhile, and so were their loggers
@@ -99,6 +100,9 @@ class Gateway:
     async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
         """Mint the credential of an instance (GetInstanceAccessDetails). Its answer is never kept.
 
+        It is not sent again after AWS may have served it. What is raised carries `attempts` and
+        `upstream_request_id` as the answer does.
+
         Raises:
             InstanceNotRunning: It is pending, stopping or stopped.
             PasswordNotReady: Windows has not made its password yet.
@@ -107,13 +111,14 @@ class Gateway:
             UpstreamUnavailable: Throttled, broken, out of reach, or too slow.
         """
         ref = instance.ref
-        answer = await self._call(
-            ref.account,
-            ref.region,
-            "GetInstanceAccessDetails",
-            lambda client: client.get_instance_access_details(instanceName=ref.name, protocol=protocol.value),
-        )
-        return responses.access_details(answer, ref, protocol)
+        with minting.tallied() as tally:
+            answer = await self._call(
+                ref.account,
+                ref.region,
+                minting.OPERATION,
+                lambda client: client.get_instance_access_details(instanceName=ref.name, protocol=protocol.value),
+            )
+            return replace(responses.access_details(answer, ref, protocol), attempts=tally.attempts)
 
     async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
         """Answer all instances of a region (GetInstances). One that cannot be read is left out, and logged."""

@@ -9,112 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Protocol
 
-from broker.errors import BrokerError
-from broker.lightsail.cached import Cached
 from broker.lightsail.catalogue import Catalogue
-from broker.lightsail.listings import InstanceRecord, KeyPair
+from broker.lightsail.listings import InstanceRecord
+from broker.lightsail.region import Freshness, Region, Source
 from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef, is_resource_name, utc_now
 
 _log = logging.getLogger(__name__)
 
 COMPONENT = "lightsail"
-
-
-class Source(Protocol):
-    """What the inventory asks; the gateway, in the service."""
-
-    @property
-    def places(self) -> tuple[tuple[str, str], ...]:
-        """Every account and region that is configured."""
-        ...
-
-    async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
-        """Answer all instances of a region."""
-        ...
-
-    async def key_pairs(self, account: str, region: str) -> tuple[KeyPair, ...]:
-        """Answer all key pairs of a region."""
-        ...
-
-    async def blueprints(self, account: str, region: str) -> tuple[Blueprint, ...]:
-        """Answer all blueprints of a region, inactive ones too."""
-        ...
-
-    async def bundles(self, account: str, region: str) -> tuple[Bundle, ...]:
-        """Answer all bundles of a region, inactive ones too."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freshness:
-    """How old what is served may be. Policies decide by tags and state: `stale` bounds how old their facts are."""
-
-    instances: timedelta = timedelta(seconds=60)
-    stale: timedelta = timedelta(minutes=10)
-    catalogue: timedelta = timedelta(hours=1)
-    catalogue_stale: timedelta = timedelta(days=1)
-    refresh_every: timedelta = timedelta(seconds=45)
-    """Below `instances`, so that requests find fresh data; it also keeps a connection to each region warm."""
-    after_miss: timedelta = timedelta(seconds=10)
-    """A name that is not there makes a region list anew, but not more often than this."""
-    after_unknown_blueprint: timedelta = timedelta(minutes=5)
-
-
-Listing = dict[str, InstanceRecord]
-
-
-class _Region:
-    """What is known of one account and region."""
-
-    def __init__(self, source: Source, place: tuple[str, str], clock: Clock, freshness: Freshness) -> None:
-        self._source = source
-        self._place = place
-        self.listing: Cached[Listing] = Cached(self._list, clock, fresh=freshness.instances, stale=freshness.stale)
-        self.catalogue: Cached[Catalogue] = Cached(
-            self._read_catalogue, clock, fresh=freshness.catalogue, stale=freshness.catalogue_stale
-        )
-
-    def __str__(self) -> str:
-        return "/".join(self._place)
-
-    async def _list(self) -> Listing:
-        records, fingerprints = await asyncio.gather(self._source.instances(*self._place), self._fingerprints())
-        return {
-            record.ref.name: replace(record, key_pair_fingerprint=fingerprints.get(record.key_pair, ""))
-            for record in records
-        }
-
-    async def _fingerprints(self) -> Mapping[str, str]:
-        """Answer the fingerprint of each key pair. Without them nothing is compared, but instances are there."""
-        try:
-            return {pair.name: pair.fingerprint for pair in await self._source.key_pairs(*self._place)}
-        except BrokerError as failure:
-            _log.warning("the key pairs of %s cannot be listed: %s", self, failure.cause)
-            return {}
-
-    async def _read_catalogue(self) -> Catalogue:
-        blueprints, bundles = await asyncio.gather(
-            self._source.blueprints(*self._place), self._source.bundles(*self._place)
-        )
-        return Catalogue.of(blueprints, bundles)
-
-    async def settle(self) -> None:
-        """Wait until there is something to serve, or it is plain that there is not."""
-        await asyncio.gather(self.listing.get(), self.catalogue.get(), return_exceptions=True)  # `health` tells why
-
-    async def refresh(self) -> None:
-        """List the instances anew, and the catalogue when it is no longer fresh."""
-        self.catalogue.peek()
-        await self.listing.refresh()
-
-    async def close(self) -> None:
-        await self.listing.close()
-        await self.catalogue.close()
+START_SECONDS = 2.0
+"""The service waits so long for the first lists; what is slower goes on behind the scenes."""
 
 
 class Inventory:
@@ -128,13 +35,18 @@ class Inventory:
 
     def __init__(self, source: Source, clock: Clock = utc_now, freshness: Freshness | None = None) -> None:
         self._freshness = freshness or Freshness()
-        self._regions = {place: _Region(source, place, clock, self._freshness) for place in source.places}
+        self._regions = {place: Region(source, place, clock, self._freshness) for place in source.places}
         self._merged: tuple[tuple[Catalogue | None, ...], Catalogue] = ((), Catalogue())
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read everything once and begin to refresh. AWS being out of reach is no failure here, `health` tells it."""
-        await self._settle(self._regions.values())
+        """Read everything once and begin to refresh; waits START_SECONDS at most.
+
+        AWS being slow or out of reach is no failure here: reading goes on, and `health` tells it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                await self._settle(self._regions.values())
         self._loop = asyncio.create_task(self._keep_fresh())
 
     async def close(self) -> None:
@@ -149,6 +61,9 @@ class Inventory:
     async def find(self, target: str) -> tuple[Instance, ...]:
         """Answer the instances of that name: none, one, or several when a bare name is ambiguous.
 
+        A name that is not there takes no longer than one that is, so that time does not tell which names exist. The
+        regions list anew once it was answered: an instance that was just created is found at a later try.
+
         Args:
             target: A bare name, or `account/region/name`.
 
@@ -158,10 +73,10 @@ class Inventory:
         """
         name, regions = self._where(target)
         await self._settle(regions)
-        if not _records(regions, name):
-            await self._look_again(regions)
         records = _records(regions, name)
         if not records:
+            for region in regions:
+                region.look_again()
             await _raise_if_blind(regions)
         return await self._describe(records)
 
@@ -196,33 +111,28 @@ class Inventory:
 
     def health(self) -> Health:
         """Tell which regions fail. The component is ready as long as one region answers: it can serve that one."""
-        failing = {str(region): _failure(region) for region in self._regions.values()}
-        detail = "; ".join(f"{place}: {cause}" for place, cause in failing.items() if cause)
+        failing = {str(region): region.trouble for region in self._regions.values()}
+        detail = "; ".join(f"{place}: {trouble}" for place, trouble in failing.items() if trouble)
         return Health(COMPONENT, ready=not all(failing.values()), detail=detail)
 
-    def _where(self, target: str) -> tuple[str, tuple[_Region, ...]]:
+    def _where(self, target: str) -> tuple[str, tuple[Region, ...]]:
         if ref := InstanceRef.parse(target):
             region = self._regions.get((ref.account, ref.region))
             return ref.name, (region,) if region else ()
         return target, tuple(self._regions.values()) if is_resource_name(target) else ()
 
-    async def _settle(self, regions: Iterable[_Region]) -> None:
+    async def _settle(self, regions: Iterable[Region]) -> None:
         waiting = [r for r in regions if r.listing.peek() is None or r.catalogue.peek() is None]
         if waiting:
             await asyncio.gather(*(region.settle() for region in waiting))
-
-    async def _look_again(self, regions: Iterable[_Region]) -> None:
-        """List anew what was not listed just now, so that a new instance is found and misses cannot hammer AWS."""
-        cool_down = self._freshness.after_miss
-        due = [r for r in regions if r.listing.failure is None and not r.listing.tried_within(cool_down)]
-        await asyncio.gather(*(region.listing.refresh() for region in due))
 
     async def _describe(self, records: Iterable[InstanceRecord]) -> tuple[Instance, ...]:
         """Join records and catalogue. An instance whose platform nothing tells is left out: it cannot be decided on."""
         records = tuple(records)
         catalogue = await self._catalogue() if records else Catalogue()
         if any(record.blueprint not in catalogue.blueprints for record in records):
-            catalogue = await self._catalogue_anew()
+            for region in self._regions.values():
+                region.reconsider_platforms()
         described = [(record, catalogue.describe(record)) for record in records]
         for record, instance in described:
             if instance is None:
@@ -244,12 +154,6 @@ class Inventory:
             self._merged = (known, merged)
         return self._merged[1]
 
-    async def _catalogue_anew(self) -> Catalogue:
-        cool_down = self._freshness.after_unknown_blueprint
-        due = [region for region in self._regions.values() if not region.catalogue.tried_within(cool_down)]
-        await asyncio.gather(*(region.catalogue.refresh() for region in due))
-        return await self._catalogue()
-
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(self._freshness.refresh_every.total_seconds())
@@ -259,21 +163,16 @@ class Inventory:
                     _log.error("the refresh of a region failed unexpectedly: %s", type(outcome).__name__)
 
 
-def _records(regions: Iterable[_Region], name: str) -> list[InstanceRecord]:
+def _records(regions: Iterable[Region], name: str) -> list[InstanceRecord]:
     listings = (region.listing.peek() or {} for region in regions)
     return [listing[name] for listing in listings if name in listing]
 
 
-async def _raise_if_blind(regions: Iterable[_Region]) -> None:
+async def _raise_if_blind(regions: Iterable[Region]) -> None:
     """Raise why a region cannot be listed. Saying that there is no such instance would be a guess."""
     for region in regions:
         if region.listing.peek() is None:
             await region.listing.get()
-
-
-def _failure(region: _Region) -> str:
-    failures = (region.listing.failure, region.catalogue.failure)
-    return ", ".join(failure.cause for failure in failures if failure is not None)
 
 
 def _same(some: tuple[object, ...], others: tuple[object, ...]) -> bool:

@@ -51,7 +51,11 @@ def access_details(answer: object, instance: InstanceRef, protocol: Protocol) ->
 def request_id(answer: object) -> str:
     """Answer the `x-amzn-RequestId` that botocore keeps beside the members; empty when there is no sound one."""
     metadata = answer.get("ResponseMetadata") if isinstance(answer, dict) else None
-    value = metadata.get("RequestId") if isinstance(metadata, dict) else None
+    return sound_request_id(metadata.get("RequestId") if isinstance(metadata, dict) else None)
+
+
+def sound_request_id(value: object) -> str:
+    """Answer the id when it looks like one of AWS's, so that it may be written down; empty otherwise."""
     return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else ""
 
 

@@ -6,14 +6,17 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import NotFound, UpstreamError, UpstreamUnavailable
-from broker.lightsail.inventory import Freshness, Inventory
+from broker.lightsail.inventory import START_SECONDS, Inventory
 from broker.lightsail.listings import KeyPair
+from broker.lightsail.region import Freshness
 from broker.model import Platform
 from tests.doubles.lightsail import ListSource, ManualClock, Place, blueprint, bundle, record
 
 IRELAND: Place = ("main", "eu-west-1")
 VIRGINIA: Place = ("main", "us-east-1")
 OTHER: Place = ("other", "eu-west-1")
+AT_ONCE = Freshness(before_look=timedelta(0))
+"""Looks again without the moment's rest; the rest is real time, which the clock of the tests does not move."""
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def source() -> ListSource:
 
 @pytest.fixture
 async def inventory(source: ListSource, clock: ManualClock) -> AsyncIterator[Inventory]:
-    inventory = Inventory(source, clock)
+    inventory = Inventory(source, clock, AT_ONCE)
     await inventory.start()
     yield inventory
     await inventory.close()
@@ -131,24 +134,102 @@ async def test_lists_are_renewed_without_anybody_asking(source: ListSource, cloc
     assert source.calls["instances"] == calls
 
 
-async def test_an_instance_that_is_new_is_found_by_looking_again(
-    inventory: Inventory, source: ListSource, clock: ManualClock
+@pytest.mark.parametrize("target", ["new-1", "main/eu-west-1/new-1"])
+async def test_an_instance_that_is_new_is_found_at_the_second_try(
+    inventory: Inventory, source: ListSource, target: str
 ) -> None:
-    clock.pass_by(seconds=11)
     source.records[IRELAND].append(record("new-1"))
-    assert await names(inventory, "new-1") == ["main/eu-west-1/new-1"]
+    assert await names(inventory, target) == []
+    await settled()
+    assert await names(inventory, target) == ["main/eu-west-1/new-1"]
 
 
-async def test_names_that_are_not_there_do_not_hammer_aws(
-    inventory: Inventory, source: ListSource, clock: ManualClock
+@pytest.mark.parametrize("target", ["nowhere-1", "main/eu-west-1/nowhere-1", "db-1"])
+async def test_a_name_that_is_not_there_waits_no_longer_than_one_that_is(
+    inventory: Inventory, source: ListSource, target: str
 ) -> None:
-    clock.pass_by(seconds=11)
+    async def hang(_: Place) -> None:
+        await asyncio.Event().wait()
+
+    source.before_answer = hang
+    finding = inventory.find(target)
+    with pytest.raises(StopIteration):  # it ended without once giving way to anything else
+        finding.send(None)
+
+
+async def test_looking_again_begins_after_whoever_asked_was_answered(source: ListSource) -> None:
+    inventory = Inventory(source, freshness=Freshness(before_look=timedelta(milliseconds=50)))
+    await inventory.start()
+    await inventory.find("nowhere-1")
+    await settled()
+    assert source.calls["instances"] == 3
+    await asyncio.sleep(0.1)
+    assert source.calls["instances"] == 2 * 3
+    await inventory.close()
+
+
+async def test_names_that_are_not_there_do_not_hammer_aws(inventory: Inventory, source: ListSource) -> None:
     await asyncio.gather(*(inventory.find(f"missing-{number}") for number in range(100)))
+    await settled()
     for number in range(100):
         await inventory.find(f"missing-{number}")
+        await settled()
     assert source.calls["instances"] == 2 * 3
     await inventory.find("main/eu-west-1/missing-1")
+    await settled()
     assert source.calls["instances"] == 2 * 3
+
+
+async def test_a_miss_within_the_cool_down_is_looked_after_at_its_end(source: ListSource) -> None:
+    freshness = Freshness(before_look=timedelta(0), after_miss=timedelta(milliseconds=100))
+    inventory = Inventory(source, freshness=freshness)
+    await inventory.start()
+    await inventory.find("typo-1")
+    await settled()
+    source.records[IRELAND].append(record("new-1"))
+    assert await names(inventory, "new-1") == []
+    await settled()
+    assert await names(inventory, "new-1") == []
+    await asyncio.sleep(0.15)
+    assert await names(inventory, "new-1") == ["main/eu-west-1/new-1"]
+    assert source.calls["instances"] == 3 * 3
+    await inventory.close()
+
+
+async def test_an_engineer_finds_a_new_instance_within_two_seconds(source: ListSource) -> None:
+    inventory = Inventory(source)
+    await inventory.start()
+    source.records[IRELAND].append(record("new-1"))
+    async with asyncio.timeout(2):
+        while not await inventory.find("new-1"):
+            await asyncio.sleep(0.1)
+    await inventory.close()
+
+
+async def test_the_service_does_not_wait_long_for_a_silent_aws(source: ListSource, clock: ManualClock) -> None:
+    gate = asyncio.Event()
+
+    async def hang(place: Place) -> None:
+        if place == VIRGINIA:
+            await gate.wait()
+
+    source.before_answer = hang
+    inventory = Inventory(source, clock)
+    async with asyncio.timeout(START_SECONDS + 0.5):
+        await inventory.start()
+    assert inventory.health().ready
+    assert inventory.health().detail == "main/us-east-1: no answer yet, no answer yet"
+    gate.set()
+    await settled()
+    assert inventory.health().detail == ""
+    assert len(await inventory.find("web-1")) == 2
+    assert source.calls["instances"] == 3
+    await inventory.close()
+
+
+async def test_a_service_that_has_heard_nothing_from_aws_is_not_ready(source: ListSource, clock: ManualClock) -> None:
+    inventory = Inventory(source, clock)
+    assert not inventory.health().ready
 
 
 async def test_many_who_wait_for_the_first_list_wait_for_the_same_one(source: ListSource, clock: ManualClock) -> None:
@@ -255,19 +336,25 @@ async def test_a_blueprint_that_is_new_makes_the_catalogue_be_read_again_once(
     source.all_blueprints.append(blueprint("debian_13"))
     source.records[IRELAND] = [record("new-1", blueprint="debian_13")]
     clock.pass_by(minutes=6)
-    await inventory.find("db-9")
-    assert [instance.platform for instance in await inventory.find("new-1")] == [Platform.LINUX_UNIX]
-    calls = source.calls["blueprints"]
-    assert calls == 6
     await inventory.find("new-1")
-    assert source.calls["blueprints"] == calls
+    await settled()
+    (found,) = await inventory.find("new-1")
+    assert found.warnings == (
+        "The blueprint debian_13 is unknown; the platform is the only one that the bundle supports.",
+    )
+    await settled()
+    (found,) = await inventory.find("new-1")
+    assert (found.platform, found.warnings) == (Platform.LINUX_UNIX, ())
+    assert source.calls["blueprints"] == 6
 
 
 async def test_without_a_blueprint_the_only_platform_of_the_bundle_tells(
     inventory: Inventory, source: ListSource, clock: ManualClock
 ) -> None:
     source.records[OTHER] = [record("old-1", OTHER, blueprint="retired", bundle="medium_win_3_0")]
-    clock.pass_by(seconds=11)
+    clock.pass_by(seconds=61)
+    await inventory.find("old-1")
+    await settled()
     (found,) = await inventory.find("old-1")
     assert found.platform is Platform.WINDOWS
     assert "retired" in found.warnings[0]
@@ -282,8 +369,12 @@ async def test_an_instance_whose_platform_nothing_tells_is_not_there(
         record("odd-2", blueprint="retired", bundle="unheard-of"),
     ]
     clock.pass_by(minutes=6)
-    assert await inventory.find("odd-1") == ()
-    assert await inventory.find("odd-2") == ()
+    await inventory.find("odd-1")
+    await settled()
+    for _ in range(2):
+        assert await inventory.find("odd-1") == ()
+        assert await inventory.find("odd-2") == ()
+        await settled()
     assert not {"odd-1", "odd-2"} & {instance.ref.name for instance in await inventory.instances()}
 
 
@@ -291,7 +382,9 @@ async def test_a_bundle_that_does_not_fit_its_blueprint_is_warned_of(
     inventory: Inventory, source: ListSource, clock: ManualClock
 ) -> None:
     source.records[IRELAND] = [record("odd-1", blueprint="windows_server_2022", bundle="nano_3_0")]
-    clock.pass_by(seconds=11)
+    clock.pass_by(seconds=61)
+    await inventory.find("odd-1")
+    await settled()
     (found,) = await inventory.find("odd-1")
     assert found.platform is Platform.WINDOWS
     assert len(found.warnings) == 2

@@ -135,6 +135,10 @@ class Store(TreeReader, Protocol):
         """Commit a checkpoint durably. Raises as `append` does."""
         ...
 
+    def newest(self, event: str, end: int) -> int | None:
+        """Answer the index of the newest event of this name below `end`, found by the search columns; None if none."""
+        ...
+
     def open_requests(self) -> Sequence[int]:
         """Answer the indices of `credential.requested` events that neither issued nor failed."""
         ...

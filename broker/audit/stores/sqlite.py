@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from broker.audit.leaves import search_columns
+from broker.audit.schema import SCHEMA, VERSION, difference
 from broker.audit.stores import (
     Batch,
     Head,
@@ -25,7 +26,6 @@ from broker.audit.stores import (
     StoreError,
 )
 from broker.audit.stores.files import FileIdentity, ProcessLock, check_existing, make_new, sync_folder
-from broker.audit.stores.schema import SCHEMA, VERSION
 
 _FULL = 2
 _BUSY_TIMEOUT = 2.0
@@ -97,7 +97,7 @@ class SqliteStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> tuple[sqlite3.Connection, FileIdentity]:
         try:
-            _check_version(connection)
+            _check_schema(connection)
             _settle(connection)
             return connection, FileIdentity(self._path, self._path.with_name(self._path.name + "-wal"))
         except BaseException:
@@ -181,6 +181,13 @@ class SqliteStore:
             lambda connection: connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?, ?)", checkpoint).close()
         )
 
+    def newest(self, event: str, end: int) -> int | None:
+        """Answer where the newest event of a kind lies below `end`, as its index has it."""
+        query = "SELECT max(idx) FROM events INDEXED BY events_by_event WHERE event = ? AND idx < ?"
+        with translated():
+            (index,) = self._connection.execute(query, (event, end)).fetchone()
+        return None if index is None else int(index)
+
     def open_requests(self) -> Sequence[int]:
         """Answer the indices of requests that were neither answered nor refused."""
         with translated():
@@ -215,10 +222,12 @@ def make_durable(connection: sqlite3.Connection) -> None:
         raise StoreError(f"SQLite does not keep commits durable here: journal {mode}, synchronous {synchronous}")
 
 
-def _check_version(connection: sqlite3.Connection) -> None:
+def _check_schema(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
         raise StoreError(f"the audit log has schema version {version}, this broker knows {VERSION}")
+    if odd := difference(connection):
+        raise StoreError(f"{odd} in the database of the audit log: verify it before you go on")
 
 
 def _settle(connection: sqlite3.Connection) -> None:
@@ -272,10 +281,10 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[
 def _project(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Keep the view of requests that have no answer yet. Ids are unique: the edge makes them."""
     opened = [(r.idx, _request_id(r.members)) for r in records if r.members["event"] == "credential.requested"]
-    closed = [(_request_id(r.members),) for r in records if r.members["event"] in _CLOSING]
+    closed = [(_request_id(r.members), r.idx) for r in records if r.members["event"] in _CLOSING]
     _insert(connection, "open_requests", opened)
-    for ids in closed:
-        connection.execute("DELETE FROM open_requests WHERE request_id = ?", ids)
+    for place in closed:
+        connection.execute("DELETE FROM open_requests WHERE request_id = ? AND idx < ?", place)
 
 
 def _request_id(members: Mapping[str, object]) -> str:
