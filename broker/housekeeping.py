@@ -48,24 +48,31 @@ async def record_policies(log: Log, snapshot: PolicySnapshot) -> None:
 
 
 async def watch_policies(policies: Policies, log: Log) -> None:
-    """Take in changed policies within a second or two, until cancelled. A broken set keeps the old one in force."""
+    """Take in changed policies within a few seconds, until cancelled. A broken set keeps the old one in force."""
 
-    async def loaded(snapshot: PolicySnapshot) -> None:
-        await record_policies(log, snapshot)
+    async def looked(snapshot: PolicySnapshot | None) -> None:
+        await _note_policies(policies, log, snapshot)
 
     while True:
         try:
-            await policies.watch(loaded)
+            await policies.watch(looked)
         except AuditUnavailable:
             _log.error("policies loaded, but the audit log cannot be written")
 
 
 async def reload_policies(policies: Policies, log: Log) -> None:
     """Take in the policies now, changed or not (SIGHUP)."""
-    snapshot = await policies.reload()
+    await _note_policies(policies, log, await policies.reload())
+
+
+async def _note_policies(policies: Policies, log: Log, snapshot: PolicySnapshot | None) -> None:
+    """Say what came of a reload: a new set, the same one, or a broken one."""
+    health = policies.health()
     if snapshot:
         await record_policies(log, snapshot)
-    elif not (health := policies.health()).ready:
+    elif health.ready:
+        _log.info("the policies are those in force", detail=health.detail)
+    else:
         _log.error("the policies are broken, the old ones stay in force", detail=health.detail)
 
 

@@ -56,7 +56,7 @@ from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
-from broker.web.server import Listener, tls_context
+from broker.web.server import Listener, bind, tls_context
 
 
 def database(settings: Settings) -> Path:
@@ -134,15 +134,23 @@ class Service:
 @asynccontextmanager
 async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Service]:
     """Run the service until the context ends."""
+    # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
     secured = tls(settings)
+    policies = Policies(settings.policies.directory)
+    snapshot = await asyncio.to_thread(policies.load)
     async with AsyncExitStack() as stack:
+        bound = stack.enter_context(bind(settings.server.host, settings.server.port))
+        master = await stack.enter_async_context(master_key(settings))
+        custody = await Custody.open(settings.keys.directory, master, clock)
+        vault = Vault(custody, clock)
+        stack.callback(vault.close)
+
         log = await stack.enter_async_context(audit_log(settings, clock))
         await stack.enter_async_context(collecting(Spool(database(settings), clock), log))
         review = Review(lambda: SqliteReader(database(settings)))
         stack.push_async_callback(review.close)
 
-        policies = Policies(settings.policies.directory)
-        await record_policies(log, await asyncio.to_thread(policies.load))
+        await record_policies(log, snapshot)
 
         authenticator = Authenticator(issuers(settings), KeyRing(issuers(settings)), clock)
         await authenticator.start()
@@ -152,11 +160,6 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
         inventory = Inventory(gateway, clock)
         await inventory.start()
         stack.push_async_callback(inventory.close)
-
-        master = await stack.enter_async_context(master_key(settings))
-        custody = await Custody.open(settings.keys.directory, master, clock)
-        vault = Vault(custody, clock)
-        stack.callback(vault.close)
 
         desk = CredentialDesk(
             inventory=inventory,
@@ -189,9 +192,7 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
             Admission(settings.limits.concurrent_requests),
         )
         proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
-        listener = Listener(
-            Edge(doors, metrics, proxies).application(routes), settings.server.host, settings.server.port, secured
-        )
+        listener = Listener(Edge(doors, metrics, proxies).application(routes), bound, secured)
 
         for chore in (watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)):
             stack.push_async_callback(ended, asyncio.create_task(chore))

@@ -135,7 +135,7 @@ def open_database(path: Path) -> Generator[Database]:
         size_on_disk = path.stat().st_size  # before the snapshot: the file only grows
         connection = _connect(path)
     except (OSError, sqlite3.OperationalError) as problem:
-        raise CannotVerify(f"{path} cannot be read: {problem}") from problem
+        raise CannotVerify(f"{path} cannot be read: {sentence(problem)}") from problem
     try:
         yield Database(connection, size_on_disk)
     except sqlite3.OperationalError as problem:
@@ -177,7 +177,7 @@ def export_rows(file: BinaryIO) -> Iterator[Row]:
             row = _line(line)
         except ValueError as problem:
             flaw = "malformed" if expected == 0 or file.read(1) else "trailing_bytes"
-            yield Row(expected, b"", b"", None, flaw, str(problem))
+            yield Row(expected, b"", b"", None, flaw, f"the line cannot be read: {sentence(problem)}")
             return
         yield row
         expected = row.idx + 1
@@ -187,6 +187,15 @@ def export_line(index: int, leaf_hash: bytes, leaf: bytes) -> bytes:
     """Write one record as a line of an export. The event stands in it as the very bytes of the leaf."""
     encoded, hashed = base64.b64encode(leaf), base64.b64encode(leaf_hash)
     return b'{"event":%b,"index":%d,"leaf":"%b","leaf_hash":"%b"}\n' % (leaf, index, encoded, hashed)
+
+
+def sentence(problem: Exception) -> str:
+    """Say what is wrong in words: what Python says of texts and files is for programmers."""
+    if isinstance(problem, json.JSONDecodeError | UnicodeError):
+        return "it is not JSON"
+    if isinstance(problem, OSError):
+        return str(problem.strerror)
+    return str(problem)
 
 
 def _line(line: bytes) -> Row:

@@ -34,7 +34,7 @@ _REREAD = 1024
 """So many new leaves are read back at once, to keep each pause of the writer short."""
 _TAIL = 256
 """Among so many of the newest events an orderly stop is looked for: operators' commands may have come after it."""
-_RECENT = 32_768
+_RECENT = 16_384
 """Of a long run, so many sealed events are looked through at the start for requests without an answer."""
 
 
@@ -83,9 +83,9 @@ class Ledger:
             raise AuditUnavailable(str(problem)) from problem
 
     def open(self) -> None:
-        """Open the store and compare its head, tree, newest checkpoint and open requests; seal and close what a crash left.
+        """Open the store and compare its head, tree, newest checkpoint and open requests; close what a crash left open.
 
-        What is found is sealed before anything new is written: see `runs`, which relies on it.
+        What is found is sealed before anything new is written: `runs` tells why.
 
         Raises:
             AuditInUse: when another process has it.
@@ -134,11 +134,13 @@ class Ledger:
         runs.seal()
         self._follow(runs, self._tree.size)
         if runs.flaw:
-            raise StoreError(f"event {runs.flaw.index}: {runs.flaw.message}: verify the audit log before you go on")
+            raise StoreError(
+                f"no broker leaves its audit log as this one is: event {runs.flaw.idx}: {runs.flaw.message}; verify it"
+            )
         opened = runs.open_requests()
         if list(opened) != list(stored):
             raise StoreError("the open requests are not those of the audit log's events: verify it before you go on")
-        return list(opened.values())
+        return [dict(members) for members in opened.values()]
 
     def _first_to_look_at(self, stored: Sequence[int]) -> int:
         """Answer where the last run began, or less far back in a long one: but before every request said to be open."""

@@ -25,7 +25,7 @@ _OUTCOME_UNKNOWN = "outcome_unknown"  # written at a start, so before the run
 class Flaw(NamedTuple):
     """The first event that cannot lie where it does, and why."""
 
-    index: int
+    idx: int
     message: str
 
 

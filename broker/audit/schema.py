@@ -65,7 +65,7 @@ def difference(connection: sqlite3.Connection) -> str:
         model.executescript(SCHEMA)
         wanted = _definitions(model)
     found = _definitions(connection)
-    names = sorted({definition[:2] for definition in {*wanted} ^ {*found}})
+    names = sorted({definition[:2] for definition in {*wanted} ^ {*found}}, key=lambda name: (name[0] != "table", name))
     if not names:
         return "" if len(found) == len(wanted) else "something is defined twice"
     kind, name = names[0]

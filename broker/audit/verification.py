@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.audit.checkpoints import BadSignature, CheckpointError, ForeignOrigin, VerifierKey
-from broker.audit.evidence import CannotVerify, Damaged, Database, Row, StoredNote, export_rows, open_database
+from broker.audit.evidence import (
+    CannotVerify,
+    Damaged,
+    Database,
+    Row,
+    StoredNote,
+    export_rows,
+    open_database,
+    sentence,
+)
 from broker.audit.leaves import parse, search_columns
 from broker.audit.merkle import TILE_LEVELS, CompactRange, leaf_hash
 from broker.audit.runs import Runs
@@ -47,6 +56,8 @@ class Report:
     sealed: int
     root: bytes
     findings: tuple[Finding, ...]
+    broke_off: bool = False
+    """Reading ended before the end: what comes after these records could not be placed."""
 
     @property
     def unsealed(self) -> int:
@@ -87,7 +98,7 @@ def verify_export(path: Path, key: VerifierKey, outside: Sequence[str]) -> Repor
         with path.open("rb") as file:
             replay.check(export_rows(file))
     except OSError as problem:
-        raise CannotVerify(f"{path} cannot be read: {problem}") from problem
+        raise CannotVerify(f"{path} cannot be read: {sentence(problem)}") from problem
     report = replay.report()
     if report.size and not report.sealed and not report.findings:
         raise CannotVerify("no checkpoint that was given covers any of these events: anybody could have written them")
@@ -120,6 +131,7 @@ class Replay:
         self._any_mark = False
         self._head_root: object = None  # believed only to tell edited bytes from an edited hash in the unsealed tail
         self._lost = False  # the order broke, or a checkpoint differed: later ones tell nothing new
+        self._broke_off = False
         self._findings: list[Finding] = []
         self._nodes: Callable[[int, int], object] | None = None
         self._outside = sorted(self._open_outside(outside))
@@ -137,7 +149,7 @@ class Replay:
         if not self._any_mark and not self._findings:
             self.blame("no_checkpoint", "no checkpoint signs any of this", 0)
         findings = tuple(sorted(self._findings, key=lambda finding: (finding.index, finding.recoverable)))
-        return Report(self._key.name, self._tree.size, self._sealed, self._tree.root(), findings)
+        return Report(self._key.name, self._tree.size, self._sealed, self._tree.root(), findings, self._broke_off)
 
     def check_stored(self, database: Database) -> None:
         """Replay a database: records, tree, head, search columns and what else follows from the records."""
@@ -160,7 +172,7 @@ class Replay:
         self._reach_marks()
         for row, following in pairwise(chain(rows, [None])):
             if row is None or not self._take(row, following):
-                self._lost = True
+                self._lost = self._broke_off = True
                 break
             self._reach_marks()
         self._settle(edited=self._tree.root() != self._head_root)
@@ -215,7 +227,7 @@ class Replay:
             elif row.copy is not None and row.copy != search_columns(members):
                 self.blame("copy", "what searches see is not what the record says", recoverable=True)
         except ValueError as problem:
-            self.blame("malformed", f"the record cannot be read: {problem}")
+            self.blame("malformed", f"the record cannot be read: {sentence(problem)}")
         return True
 
     def _blame_order(self, inner: int, index: int, following: Row | None) -> None:
@@ -313,13 +325,15 @@ class Replay:
 
     def _check_runs(self, stored: Sequence[tuple[object, object]]) -> None:
         """Blame an unsealed tail that no broker leaves, and a view of open requests that is not that of the records."""
+        if any(finding.kind != "copy" for finding in self._findings):
+            return  # then the records are not what they were, and what follows from them tells nothing new
         if self._runs.flaw and self._any_mark:
-            self.blame("unsealed", self._runs.flaw.message, self._runs.flaw.index)
+            self.blame("unsealed", self._runs.flaw.message, self._runs.flaw.idx)
         known = {(index, members.get("request_id", "")) for index, members in self._runs.open_requests().items()}
-        if all(finding.kind == "copy" for finding in self._findings) and (odd := known ^ set(stored)):
-            index = min(at for at, _ in odd if isinstance(at, int))
-            text = f"the list of open requests is wrong about record {index}"
-            self.blame("projection", text, index, recoverable=True)
+        if odd := known ^ set(stored):
+            first = min((index for index, _ in odd if isinstance(index, int)), default=0)
+            text = f"the list of open requests is wrong about record {first}"
+            self.blame("projection", text, first, recoverable=True)
 
 
 def _inner_index(row: Row) -> object:

@@ -92,7 +92,8 @@ def snapshot_of(text: str, name: str = "policies.cedar") -> PolicySnapshot:
 
 def _read(directory: Path, problems: list[PolicyProblem]) -> Iterator[PolicyFile]:
     if not directory.is_dir():
-        problems.append(PolicyProblem(directory.name, 0, 0, "there is no such directory"))
+        missing = "there is no such directory; copy the shipped `policies` there to begin with"
+        problems.append(PolicyProblem(str(directory.absolute()), 0, 0, missing))
         return
     total = 0
     for path in sorted(directory.glob("*.cedar")):

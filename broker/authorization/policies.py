@@ -74,13 +74,13 @@ class Policies:
             self._snapshot = fresh
             return fresh
 
-    async def watch(self, loaded: Callable[[PolicySnapshot], Awaitable[None]], interval: float = 1.0) -> None:
+    async def watch(self, looked: Callable[[PolicySnapshot | None], Awaitable[None]], interval: float = 1.0) -> None:
         """Reload when files have changed and then lain still for an interval, until cancelled.
 
         A file that is still being written may hold half of its policies, and not the half that forbids.
 
         Args:
-            loaded: Hears of every new set.
+            looked: Hears what `reload` answered.
             interval: Seconds between two looks.
         """
         while True:
@@ -89,9 +89,8 @@ class Policies:
                 continue
             before = await asyncio.to_thread(_stamp, self._directory)
             await asyncio.sleep(interval)
-            still = before == await asyncio.to_thread(_stamp, self._directory)
-            if still and (fresh := await self.reload()) is not None:
-                await loaded(fresh)
+            if before == await asyncio.to_thread(_stamp, self._directory):
+                await looked(await self.reload())
 
     async def changed(self) -> bool:
         """Tell whether names, sizes or times of the files differ from what was last read."""

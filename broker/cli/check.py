@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from typing import NamedTuple
 
 from broker.cli.configuration import add_config, settings_of
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Awaitable, Callable
 
+    from broker.audit.checkpoints import VerifierKey
+    from broker.audit.stores.sqlite_reader import SqliteReader
     from broker.settings import Settings
 
 
@@ -98,26 +101,32 @@ def _sentences(error: Exception) -> Iterable[str]:
 
 async def _audit(settings: Settings) -> Finding:
     from broker import wiring
-    from broker.audit.stores import StoreError
     from broker.audit.stores.sqlite_reader import SqliteReader
 
     database = wiring.database(settings)
-    problems: list[str] = []
-    size = 0
-    try:
-        wiring.signer(settings)
-    except Exception as error:  # noqa: BLE001 - told, and the database is looked at all the same
-        problems += _sentences(error)
-    if not database.exists():
-        problems.append(f"{database} is not there; `broker init` creates it")
-    else:
-        try:
-            reader = SqliteReader(database)
-            size = reader.head().size
-            reader.close()
-        except StoreError as error:
-            problems.append(f"{database}: {error}")
+    lost = [str(path) for path in (database, wiring.signing_key(settings)) if not path.exists()]
+    if lost:
+        return Finding("", [f"{path} is not there; `broker init` creates it, if there never was one" for path in lost])
+    verifier = wiring.signer(settings).verifier
+    with closing(SqliteReader(database)) as reader:
+        size = reader.head().size
+        problems = [] if _is_whole(reader, verifier) else [f"{database} is damaged: run `broker audit verify`"]
     return Finding(f"{size} events in {database}", problems)
+
+
+def _is_whole(reader: SqliteReader, verifier: VerifierKey) -> bool:
+    """Tell whether head, tree and newest checkpoint agree, as far as that is known without reading every event."""
+    from broker.audit.checkpoints import CheckpointError
+    from broker.audit.merkle import CompactRange, nodes_from_rows
+    from broker.audit.stores import StoreError
+
+    try:
+        head, stored, nodes = reader.head(), reader.newest_checkpoint(), nodes_from_rows(reader.hashes)
+        checkpoint = verifier.open(stored.note if stored else "")
+        trees = ((head.size, head.root), (checkpoint.size, checkpoint.root))
+        return all(CompactRange.load(size, nodes).root() == root for size, root in trees)
+    except (StoreError, CheckpointError, ValueError):
+        return False
 
 
 async def _policies(settings: Settings) -> Finding:
@@ -141,8 +150,20 @@ async def _keys(settings: Settings) -> Finding:
 
 async def _tls(settings: Settings) -> Finding:
     from broker import wiring
+    from broker.web.server import bind
 
-    return Finding("certificate and key fit" if wiring.tls(settings) else "plain HTTP on a loopback address")
+    detail = "certificate and key fit" if wiring.tls(settings) else "plain HTTP on a loopback address"
+    notes = []
+    private_key = settings.server.tls_private_key
+    if private_key and private_key.stat().st_mode & 0o077:
+        notes.append(f"others can read {private_key}: chmod 600 keeps it yours")
+    try:
+        bind(settings.server.host, settings.server.port).close()
+    except OSError as problem:
+        notes.append(
+            f"{settings.server.listen} cannot be had now, perhaps because the service runs: {problem.strerror}"
+        )
+    return Finding(detail, (), notes)
 
 
 async def _issuers(settings: Settings) -> Finding:

@@ -86,7 +86,7 @@ def _try_it(scene: Stage) -> str:
         f"  broker audit verify --config {scene.config}",
     ]
     if scene.sshd:
-        lines.append(f"The second one prints an ssh command; here log in as {scene.sshd.user} instead of ec2-user.")
+        lines.append(f"The second one prints an ssh command; here there is no ec2-user: put -l {scene.sshd.user} behind it.")
     return "\n".join(lines)
 
 

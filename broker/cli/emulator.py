@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import signal
 import sys
@@ -79,12 +80,31 @@ def _welcome(emulator: Emulator) -> list[str]:
         "",
         *variables,
         "",
+        "The broker takes the two keys from there, and the address from its settings alone (broker.toml):",
+        "",
+        *_account(emulator),
+        "",
+        *_key_files(fixture),
         f"Servers that trust {fixture.ssh_ca}.pub let its certificates in. Instances:",
         "",
         *map(plain, instances),
         "",
         "Ctrl-C ends it.",
     ]
+
+
+def _account(emulator: Emulator) -> list[str]:
+    fixture = emulator.fixture
+    used = {each.region for each in fixture.instances} | {each.region for each in fixture.key_pairs}
+    regions = json.dumps(sorted(used) or ["eu-west-1"])
+    return ["  [[accounts]]", '  name = "main"', f"  regions = {regions}", f'  endpoint_url = "{emulator.url}"']
+
+
+def _key_files(fixture: Fixture) -> list[str]:
+    if not fixture.key_pairs:
+        return []
+    files = [f"  {each.region}/{each.name}  {each.private_key}" for each in fixture.key_pairs]
+    return ["Private keys, to try `broker keys add` with:", "", *map(plain, files), ""]
 
 
 def _address(text: str) -> tuple[str, int]:

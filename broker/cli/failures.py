@@ -14,6 +14,16 @@ from broker.cli.output import talk
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Untrusted
 from broker.errors import BrokerError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ADVICE = {"denied": "`broker ls` shows what you may reach"}
+"""What to do now, where the service, which knows nothing of commands, does not say."""
+
+_OPTIONS = {"reason": "--reason TEXT", "ticket": "--ticket ID"}
+"""By what the service asks for: the options of the commands that ask it for access."""
+
 EXTRA = "python -m pip install 'lightsail-credential-broker[server]'"
 
 
@@ -38,18 +48,27 @@ def _client(error: ClientError) -> Exit:
             code = Exit.MISMATCH
         case _:
             code = Exit.UNAVAILABLE
-    talk(f"{error}.")
+    talk(str(error))
     return code
 
 
 def _problem(problem: BrokerProblem) -> Exit:
     talk(f"{problem.detail} ({problem.code or f'HTTP {problem.status}'})")
     _further("choose", ", ".join(problem.choices))
-    _further("next", problem.next)
+    _further("next", problem.next or _ADVICE.get(problem.code, ""))
+    _further("add", _missing_options(problem))
     _further("AWS", problem.upstream_code)
     _further("wait", f"{problem.retry_after} s" if problem.retry_after is not None else "")
     _further("request", problem.request_id)
     return exit_of(problem.code, problem.status)
+
+
+def _missing_options(problem: BrokerProblem) -> str:
+    """Name the options for all that the service asks for: the first by its code, the others in its words."""
+    if not problem.code.endswith("_required"):
+        return ""
+    asked = f"{problem.code} {problem.next}"
+    return " ".join(option for what, option in _OPTIONS.items() if what in asked)
 
 
 def _own(error: BrokerError) -> Exit:
@@ -67,12 +86,22 @@ def _local(error: Exception, command: str) -> Exit:
         case OSError():
             talk(": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part))
         case _ if problems := getattr(error, "problems", ()):  # SettingsError, whose module is too heavy to name here
-            for problem in problems:
-                talk(problem)
+            _settings(problems, getattr(error, "path", None))
         case _:
             talk(f"internal error: {_whereabouts(error)}; BROKER_DEBUG=1 shows more")
             return Exit.UNAVAILABLE
     return Exit.USAGE
+
+
+def _settings(problems: Sequence[str], path: Path | None) -> None:
+    """Name the file once: beside its only problem, or above them all."""
+    if path is None or len(problems) == 1:
+        for problem in problems:
+            talk(f"{path}: {problem}" if path else problem)
+        return
+    talk(f"{path}: {len(problems)} problems")
+    for problem in problems:
+        talk(f"  {problem}")
 
 
 def _further(label: str, text: str) -> None:

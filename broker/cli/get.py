@@ -23,7 +23,11 @@ EPILOG = """\
 formats:
   json    the service's answer
   env     NAME='value' lines: eval "$(broker get web-1 --format env)"
-  files   DIR/INSTANCE/ with id, id-cert.pub and known_hosts, or password and a .rdp file
+  files   DIR/INSTANCE/ with id, id-cert.pub, known_hosts and ssh_config, or password and NAME.rdp;
+          then ssh -F DIR/INSTANCE/ssh_config NAME, with -l USER for another user
+
+A full name makes the folder DIR/ACCOUNT/REGION/NAME/, so two of one name do not meet. On a
+terminal, files are told in words; elsewhere stdout gets JSON that names them.
 """
 
 
@@ -83,22 +87,24 @@ def _folder(arguments: Namespace) -> CredentialFolder:
 
 
 def _print_files(credential: CredentialDocument, folder: CredentialFolder) -> None:
-    from broker.client.files import ssh_command
-
     files = folder.write(credential)
+    expires_at = credential["lease"]["expires_at"]
+    output.talk(f"the files are in {folder.path}, for access until {expires_at}")
     document: dict[str, object] = {
         "directory": str(folder.path),
         "files": files,
         "host": credential["host"],
         "port": credential["port"],
         "username": credential["username"],
-        "expires_at": credential["lease"]["expires_at"],
+        "expires_at": expires_at,
     }
     if "ssh" in credential:
-        document["command"] = ssh_command(credential, files)
-        output.talk(f"until {credential['lease']['expires_at']}:")
-        sys.stderr.write(output.plain(shlex.join(ssh_command(credential, files))) + "\n")
-    output.print_json(document)
+        document["command"] = command = ["ssh", "-F", files["ssh_config"], folder.name]
+        sys.stderr.write(f"  {output.plain(shlex.join(command))}\n")
+    else:
+        output.talk(f"open {files['rdp']}; the password of {credential['username']} is in {files['password']}")
+    if not sys.stdout.isatty():
+        output.print_json(document)
 
 
 def _print_variables(credential: CredentialDocument) -> None:

@@ -27,6 +27,7 @@ audience = "lightsail-broker"
 name = "main"
 regions = ["eu-west-1"]
 # role_arn = "arn:aws:iam::123456789012:role/lightsail-broker"
+# endpoint_url = "http://127.0.0.1:9001"   # only to reach `broker emulator`; AWS_ENDPOINT_URL is not heeded
 
 [policies]
 directory = "policies"
@@ -40,6 +41,9 @@ database = "sqlite:///state/audit.db"
 signing_key = "file:state/audit.key"
 origin = "broker.example.com/audit"   # the log's name in its checkpoints; it cannot be changed later
 """
+
+PLACEHOLDER = "broker.example.com/"
+"""What the starter and the documentation call a broker; nobody's log shall be named so for ever."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -59,6 +63,9 @@ def run(arguments: Namespace) -> int:
     from broker import state
 
     settings = settings_of(arguments)
+    if settings.audit.origin.startswith(PLACEHOLDER):
+        talk(f"put a name of your own into audit.origin of {path} first: it cannot be changed later")
+        return Exit.USAGE
     for sentence in state.create(settings):
         talk(sentence)
     if not settings.policies.directory.is_dir():

@@ -7,6 +7,7 @@ the service runs it has the log, so the event is left in the log's spool, and th
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("ACCOUNT", "REGION", "KEY PAIR", ">BITS", "FINGERPRINT AT AWS", "ADDED")
 _COVERAGE_COLUMNS = ("INSTANCE", "KEY PAIR", "STATE")
-HELD, MISSING, OTHER = "held", "not held", "another key at AWS"
+HELD, MISSING, OTHER, DEFAULT = "held", "not held", "another key at AWS", "default, none needed"
+_SHARED = 0o044
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -68,7 +70,12 @@ def configure(parser: ArgumentParser) -> None:
         metavar="SPEC",
         help="file:PATH (32 random bytes as base64, mode 0600), env:NAME or kms:ARN",
     )
-    covered = verb("coverage", "which Windows instances have a key pair whose key is not in custody", _coverage)
+    covered = verb("coverage", "whether the password of each Windows instance can be opened", _coverage)
+    covered.epilog = (
+        f"STATE is `{HELD}`: the key is in custody; `{MISSING}`: add it; `{OTHER}`: AWS has a new key under that name; "
+        f"`{DEFAULT}`: the region's default key pair, whose password AWS gives in clear. "
+        "Exits with 1 when a key is missing or another."
+    )
     add_format(covered, "table", "json", "yaml")
 
 
@@ -123,26 +130,28 @@ async def seal_anew(directory: Path, old: MasterKey, new: MasterKey, append: App
 
 
 async def covered(custody: Custody, aws: KeyPairs, instances: Iterable[Instance]) -> list[dict[str, str]]:
-    """Say for each Windows instance with a key pair of one's own whether its password can be opened."""
+    """Say for each Windows instance whether its password can be opened."""
     from broker.unsealing.keypairs import KeyPairId
     from broker.unsealing.vault import DEFAULT_KEY_PAIR
 
-    windows = [i for i in instances if i.platform is Platform.WINDOWS and i.key_pair not in {"", DEFAULT_KEY_PAIR}]
+    windows = [(i.ref, i.key_pair or DEFAULT_KEY_PAIR) for i in instances if i.platform is Platform.WINDOWS]
+    pairs = [(ref, KeyPairId(ref.account, ref.region, name)) for ref, name in windows]
     at_aws = {
         KeyPairId(*place, pair.name): pair.fingerprint
-        for place in sorted({(instance.ref.account, instance.ref.region) for instance in windows})
+        for place in sorted({(of.account, of.region) for _, of in pairs if of.name != DEFAULT_KEY_PAIR})
         for pair in await aws.key_pairs(*place)
     }
 
     def state(key_pair: KeyPairId) -> str:
+        if key_pair.name == DEFAULT_KEY_PAIR:
+            return DEFAULT
         held = custody.get(key_pair)
         if held is None:
             return MISSING
         # A key pair that was deleted at AWS still opens what was encrypted to it.
         return HELD if key_pair not in at_aws or held.matches(at_aws[key_pair]) else OTHER
 
-    pairs = [(i, KeyPairId(i.ref.account, i.ref.region, i.key_pair)) for i in windows]
-    return [{"instance": str(i.ref), "key_pair": pair.name, "state": state(pair)} for i, pair in pairs]
+    return [{"instance": str(ref), "key_pair": pair.name, "state": state(pair)} for ref, pair in pairs]
 
 
 async def _recorded(append: Append, event: Event, change: Callable[[], Awaitable[Done]]) -> Done:
@@ -193,7 +202,11 @@ async def _remove(arguments: Namespace) -> int:
     settings = settings_of(arguments)
     key_pair = _key_pair(arguments, settings)
     async with _custody(settings) as custody, operator_log(settings, talk) as append:
-        await forget(custody, append, key_pair)
+        try:
+            await forget(custody, append, key_pair)
+        except KeyNotHeld as nothing:
+            talk(f"{nothing.cause}; `broker keys list` shows what is")
+            return Exit.USAGE
     talk(f"no longer in custody: the key of {key_pair}")
     return Exit.OK
 
@@ -224,10 +237,10 @@ async def _coverage(arguments: Namespace) -> int:
             blind = inventory.health().detail
         finally:
             await inventory.close()
-    show(rows, arguments.format, _COVERAGE_COLUMNS, lambda row: tuple(row.values()), "no Windows instance needs a key")
+    show(rows, arguments.format, _COVERAGE_COLUMNS, lambda row: tuple(row.values()), "there is no Windows instance")
     if blind:
         talk(f"not everything could be looked at: {blind}")
-    return Exit.PROBLEMS if blind or any(row["state"] != HELD for row in rows) else Exit.OK
+    return Exit.PROBLEMS if blind or any(row["state"] not in {HELD, DEFAULT} for row in rows) else Exit.OK
 
 
 @asynccontextmanager
@@ -256,6 +269,8 @@ def _read(source: str) -> Secret:
     if source == "-":
         return Secret(sys.stdin.read(MAX_PEM_CHARACTERS + 1))
     with Path(source).open(encoding="utf-8", errors="replace") as file:
+        if os.fstat(file.fileno()).st_mode & _SHARED:
+            talk(f"warning: {source} can be read by other users of this machine: chmod 600 it, or take it offline")
         return Secret(file.read(MAX_PEM_CHARACTERS + 1))
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from functools import partial
 from importlib import import_module
 
 from broker import __version__
 from broker.cli.exits import Exit
 from broker.cli.output import bold, talk, write
+from broker.cli.parsing import Parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ GROUPS = {
     "Look": {
         "ls": ("instances", "the instances that you may reach, and how"),
         "blueprints": ("blueprints", "what instances are made from"),
-        "bundles": ("bundles", "their sizes, and which can run a blueprint"),
+        "bundles": ("bundles", "the sizes of instances, and which can run a blueprint"),
     },
     "Run the service": {
         "demo": ("demo", "see it all work on this machine"),
@@ -45,13 +44,12 @@ GROUPS = {
 
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
-WIDTH = 90
-"""Of help texts. Given, because argparse would import shutil on every call to measure the terminal."""
-
 ENVIRONMENT = """\
   BROKER_URL          where the service is: https://…
-  BROKER_TOKEN_FILE   a file with your access token; or the token itself in BROKER_TOKEN
+  BROKER_TOKEN_FILE   a file with your access token
+  BROKER_TOKEN        the token itself; goes before BROKER_TOKEN_FILE
   BROKER_CA_FILE      the authority of its certificate, when that is a private one
+  BROKER_CLIENT_CERT  a client certificate to show, and in BROKER_CLIENT_KEY the file of its key
   BROKER_CONFIG       the settings of the service, for the commands that run it
   BROKER_DEBUG        show the traceback of an error
 """
@@ -59,7 +57,7 @@ ENVIRONMENT = """\
 EXIT_CODES = """\
   0 ok                 3 denied            6 needs a stronger login, reason, ticket, approval
   1 problems found     4 not ready yet     7 service, AWS or audit log unavailable
-  2 wrong usage        5 wrong identity
+  2 wrong usage        5 wrong identity    130 interrupted
 """
 
 
@@ -118,13 +116,11 @@ def _dispatch(words: list[str]) -> int:
 def _run(name: str, words: list[str]) -> int:
     module, summary = COMMANDS[name]
     command = import_module(f"broker.cli.{module}")
-    parser = ArgumentParser(
-        prog=f"broker {name}",
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        formatter_class=partial(RawDescriptionHelpFormatter, width=WIDTH),
-        allow_abbrev=False,
-    )
+    parser = Parser(prog=f"broker {name}", description=summary)
     command.configure(parser)
+    if parser.has_verbs and not words:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
     code: int = command.run(parser.parse_args(words))
     return code
 

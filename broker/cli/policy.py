@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
     """Run one subcommand; answer 0 when all is well, 1 when there are problems, 2 when there is no directory."""
     directory = _directory(arguments)
     if not directory.is_dir():
-        talk(f"{directory}: there is no such directory")
+        talk(f"{directory.absolute()}: there is no such directory; copy the shipped `policies` there to begin with")
         return Exit.USAGE
     snapshot = _checked(directory)
     if snapshot is None:
@@ -79,15 +79,19 @@ def _test(snapshot: PolicySnapshot, directory: Path) -> int:
     report = run_tables(snapshot, tables)
     for problem in report.problems:
         write(f"{tables}/{problem}")
+    if report.problems:
+        talk(f"{_count(len(report.problems), 'problem')}; mend the tables first")
+        return Exit.PROBLEMS
+    if not report.cases:
+        talk(f"{tables}: there are no truth tables")
+        return Exit.PROBLEMS
     for failure in report.failures:
         write(f"{tables}/{_describe(failure)}")
     if report.uncovered:
         talk(f"no case is decided by {', '.join(report.uncovered)}")
-    if not report.cases and not report.problems:
-        talk(f"{tables}: there are no truth tables")
     passed = f"{report.cases - len(report.failures)} of {_count(report.cases, 'case')} as expected"
     write(f"{passed}, {len(snapshot.rules) - len(report.uncovered)} of {len(snapshot.rules)} policies decided one")
-    return Exit.PROBLEMS if report.failures or report.problems or not report.cases else Exit.OK
+    return Exit.PROBLEMS if report.failures else Exit.OK
 
 
 def _describe(failure: Failure) -> str:

@@ -11,6 +11,7 @@ import os
 from broker.client.access import Access
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Unreachable, Untrusted
 from broker.client.http import Connection
+from broker.client.names import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ class Broker:
             break_glass: use the emergency rules; somebody will review it.
             idempotency_key: repeat an earlier request under its key; a new one is made when empty.
         """
+        parts(instance)
         optional = {"protocol": protocol, "reason": reason, "ticket": ticket, "break_glass": break_glass}
         body = {"instance": instance} | {name: value for name, value in optional.items() if value}
         answer = self._connection.post("/v1/credentials", body, idempotency_key or new_idempotency_key())
         if not isinstance(answer.get("ssh", answer.get("rdp")), dict):
-            raise Unreachable("The service answered without a credential; is BROKER_URL right?")
+            raise Unreachable("the service answered without a credential; is BROKER_URL right?")
         document: CredentialDocument = answer  # type: ignore[assignment]  # its outline was just checked
         return document
 
@@ -95,7 +97,7 @@ class Broker:
             page = self._connection.get(path, {**query, "cursor": str(cursor)} if cursor else query)
             items, following = page.get("items"), page.get("next_cursor")
             if not isinstance(items, list) or following == cursor:
-                raise Unreachable("The service answered a listing that cannot be read; is BROKER_URL right?")
+                raise Unreachable("the service answered a listing that cannot be read; is BROKER_URL right?")
             yield from items
             cursor = following
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
 _TOKEN_LIMIT = 64 * 1024
+_ROUTES = "/v1"
 
 
 class Access:
@@ -65,10 +66,13 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
     except ValueError:
         host, port, parts = "", None, urlsplit("")
     if parts.scheme not in {"https", "http"} or not host or parts.query or parts.fragment or "@" in parts.netloc:
-        raise Misconfigured("BROKER_URL is not an address such as https://broker.example.com or https://host:8443")
+        shown = "" if "@" in url or "?" in url else f" ({url})"  # what may hold a secret is not repeated
+        raise Misconfigured(f"BROKER_URL{shown} is not an address such as https://broker.example.com or https://host:8443")
+    if parts.path.rstrip("/").endswith(_ROUTES) or f"{_ROUTES}/" in parts.path:
+        raise Misconfigured(f"BROKER_URL ({url}) is the address of the service alone: leave out {_ROUTES}")
     secure = parts.scheme == "https"
     if not secure and not _LOOPBACK.fullmatch(host):
-        raise Misconfigured("BROKER_URL has to begin with https:// (plain http only works on this very machine)")
+        raise Misconfigured(f"BROKER_URL ({url}) has to begin with https:// (plain http only works on this very machine)")
     return secure, host, port or (443 if secure else 80), parts.path.rstrip("/")
 
 
@@ -76,8 +80,8 @@ def _token_source(environment: Mapping[str, str]) -> Callable[[], str]:
     if token := environment.get("BROKER_TOKEN"):
         return lambda: _checked(token, "BROKER_TOKEN")
     if path := environment.get("BROKER_TOKEN_FILE"):
-        return lambda: _checked(_read(path), "BROKER_TOKEN_FILE")
-    raise Misconfigured("There is no access token: set BROKER_TOKEN_FILE to a file that holds one, or BROKER_TOKEN")
+        return lambda: _checked(_read(path), f"BROKER_TOKEN_FILE ({path})")
+    raise Misconfigured("there is no access token: set BROKER_TOKEN_FILE to a file that holds one, or BROKER_TOKEN")
 
 
 def _read(path: str) -> str:
@@ -85,7 +89,7 @@ def _read(path: str) -> str:
         with open(path, encoding="ascii") as file:  # noqa: PTH123  # pathlib alone costs a call five milliseconds
             return file.read(_TOKEN_LIMIT)
     except OSError as error:
-        raise Misconfigured(f"BROKER_TOKEN_FILE cannot be read: {error.strerror}") from error
+        raise Misconfigured(f"BROKER_TOKEN_FILE ({path}) cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         return ""
 

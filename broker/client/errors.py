@@ -2,7 +2,7 @@
 
 ClientError
 ├── Misconfigured   the environment or an argument is wrong; nothing was sent
-├── Untrusted       the service's certificate does not hold; nothing was sent
+├── Untrusted       the service's certificate is not trusted; nothing was sent
 ├── Unreachable     no answer, or an answer that no broker gives
 └── BrokerProblem   the service's own refusal (RFC 9457)
 """
@@ -23,7 +23,7 @@ class Misconfigured(ClientError):
 
 
 class Untrusted(ClientError):
-    """The service's certificate does not hold: it may be somebody else; nothing was sent."""
+    """The service's certificate is not trusted: it may be somebody else; nothing was sent."""
 
 
 class Unreachable(ClientError):
@@ -40,7 +40,7 @@ class BrokerProblem(ClientError):
     def __init__(self, status: int, problem: Problem, retry_after: int | None = None) -> None:
         self.status = status
         self.code = str(problem.get("code", ""))
-        self.detail = str(problem.get("detail") or problem.get("title") or f"The service answered {status}.")
+        self.detail = str(problem.get("detail") or problem.get("title") or f"the service answered {status}")
         self.next = str(problem.get("next", ""))
         self.request_id = str(problem.get("request_id", ""))
         self.upstream_code = str(problem.get("upstream_code", ""))

@@ -7,28 +7,48 @@ import re
 import stat
 from pathlib import Path
 
-from broker.client.errors import Misconfigured
+from broker.client.errors import Misconfigured, Unreachable
+from broker.client.names import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from broker.client.documents import CredentialDocument
 
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9]", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9]", re.ASCII)
+_PLACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}", re.ASCII)
+
+SSH_CONFIG = """\
+Host {name}
+  HostName {host}
+  Port {port}
+  User {user}
+  IdentityFile {private_key}
+  CertificateFile {certificate}
+  UserKnownHostsFile {known_hosts}
+  GlobalKnownHostsFile none
+  IdentitiesOnly yes
+  StrictHostKeyChecking yes
+"""
+"""Trusts no host key but the pinned ones, and offers no key but the issued one."""
 
 
 class CredentialFolder:
     """The folder `<output>/<instance>`, mode 0700, whose files are 0600.
 
-    Made before the credential is asked for: nothing is minted that cannot be kept. A folder that was there is used
-    again when it is ours alone, and its files are replaced one by one, each whole or not at all.
+    An instance that was asked for as `account/region/name` has the folder of this path, so that two of one name never
+    share a folder. Made before the credential is asked for: nothing is minted that cannot be kept. A folder that was
+    there is used again when it is ours alone, and its files are replaced one by one, each whole or not at all.
     """
 
     def __init__(self, output: str, instance: str) -> None:
-        name = instance.rpartition("/")[2]
-        if not _FOLDER_NAME.fullmatch(name):
-            raise Misconfigured("This is not the name of an instance")
-        self._name = name
-        self.path = Path(output).absolute() / name
+        *place, self.name = parts(instance)
+        if not _NAME.fullmatch(self.name) or not all(map(_PLACE.fullmatch, place)):
+            raise Misconfigured("this is not the name of an instance")
+        self.path = Path(output).absolute().joinpath(*place, self.name)
+        if not str(self.path).isprintable() or any(text in str(self.path) for text in ('"', "\\", "${")):
+            raise Misconfigured("--output: ssh cannot use a folder with a line end, \", \\ or ${ in its name")
         self._make()
 
     def write(self, credential: CredentialDocument) -> dict[str, str]:
@@ -40,18 +60,23 @@ class CredentialFolder:
     def _write_ssh(self, credential: CredentialDocument) -> dict[str, str]:
         """OpenSSH looks for the certificate of the key `id` in `id-cert.pub`."""
         ssh = credential["ssh"]
-        return {
-            "certificate": self._replace("id-cert.pub", _line(ssh["certificate"])),
-            "known_hosts": self._replace("known_hosts", "".join(map(_line, ssh["known_hosts"]))),
-            "private_key": self._replace("id", _line(ssh["private_key"])),
+        files = {
+            "certificate": str(self.path / "id-cert.pub"),
+            "known_hosts": str(self.path / "known_hosts"),
+            "private_key": str(self.path / "id"),
         }
+        config = _ssh_config(self.name, credential, files)
+        self._replace("id-cert.pub", _line(ssh["certificate"]))
+        self._replace("known_hosts", "".join(map(_line, ssh["known_hosts"])))
+        self._replace("id", _line(ssh["private_key"]))
+        return files | {"ssh_config": self._replace("ssh_config", config)}
 
     def _write_rdp(self, credential: CredentialDocument) -> dict[str, str]:
         """The password has no line end, so that it can be piped into a client as it is."""
         rdp = credential["rdp"]
         return {
             "password": self._replace("password", rdp["password"]),
-            "rdp": self._replace(f"{self._name}.rdp", rdp["file"]),
+            "rdp": self._replace(f"{self.name}.rdp", rdp["file"]),
         }
 
     def _make(self) -> None:
@@ -80,17 +105,13 @@ class CredentialFolder:
         return str(path)
 
 
-def ssh_command(credential: CredentialDocument, files: dict[str, str]) -> list[str]:
-    """Make the argument list of an `ssh` that uses these files and trusts no host key but the pinned ones."""
-    options = {
-        "IdentityFile": files["private_key"],
-        "CertificateFile": files["certificate"],
-        "UserKnownHostsFile": files["known_hosts"],
-    }
-    fixed = ["GlobalKnownHostsFile=none", "IdentitiesOnly=yes", "StrictHostKeyChecking=yes"]
-    stated = [f'{name}="{path.replace("%", "%%")}"' for name, path in options.items()] + fixed
-    destination = ["-p", str(credential["port"]), "-l", credential["username"], "--", credential["host"]]
-    return ["ssh", *(part for option in stated for part in ("-o", option)), *destination]
+def _ssh_config(name: str, credential: CredentialDocument, files: dict[str, str]) -> str:
+    """Write what `ssh -F` reads. It runs commands that stand in there, so nothing odd may get in."""
+    host, user = credential["host"], credential["username"]
+    if not _HOST.fullmatch(host) or not _USER.fullmatch(user):
+        raise Unreachable("the service answered a host or a user name that ssh cannot use")
+    stated = {what: f'"{path.replace("%", "%%")}"' for what, path in files.items()}
+    return SSH_CONFIG.format(name=name, host=host, port=int(credential["port"]), user=user, **stated)
 
 
 def _line(text: str) -> str:

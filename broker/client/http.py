@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from urllib.parse import urlencode
 
 from broker import __version__
@@ -38,6 +39,7 @@ class Connection:
         self._access = access
         self._timeout = timeout
         self._where = f"{access.host}:{access.port}"
+        self._shown = ""
         self._http = self._open()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -64,8 +66,9 @@ class Connection:
 
     def _exchange(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> _Answer:
         """Send once; once more when a kept-alive connection turns out to be closed (GET, or under a key)."""
+        self._shown = self._access.token()
         headers |= {
-            "Authorization": f"Bearer {self._access.token()}",
+            "Authorization": f"Bearer {self._shown}",
             "Accept": "application/json",
             "User-Agent": f"broker/{__version__}",
         }
@@ -87,7 +90,7 @@ class Connection:
             raise Untrusted(_distrust(self._where, error.verify_message)) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(f"{self._where} {_reason(error)}") from error
+            raise Unreachable(f"{self._where} {_reason(error)}{self._scheme_hint(error)}") from error
         if not response.isclosed():
             self.close()  # cut short or too long: what follows on this connection is not the next answer
         if len(content) > ANSWER_LIMIT:
@@ -99,10 +102,24 @@ class Connection:
             raise Unreachable(f"{self._where} answered with a redirect, which is not followed; is BROKER_URL right?")
         document = answer.document()
         if answer.status in _ERRORS:
-            raise BrokerProblem(answer.status, _as_problem(document), answer.retry_after())
+            raise self._advised(BrokerProblem(answer.status, _as_problem(document), answer.retry_after()))
         if document is None:
             raise Unreachable(f"{self._where} answered something that is not a JSON object; is BROKER_URL right?")
         return document
+
+    def _advised(self, problem: BrokerProblem) -> BrokerProblem:
+        """Add what only the owner of the token may know."""
+        if problem.code == "invalid_token" and not problem.next:
+            from broker.client.tokens import advice
+
+            problem.next = advice(self._shown, time.time())
+        return problem
+
+    def _scheme_hint(self, error: Exception) -> str:
+        """Guess that a server which does not understand plain HTTP wants TLS."""
+        gone = isinstance(error, ConnectionRefusedError | TimeoutError)
+        broken = isinstance(error, http.client.HTTPException | ConnectionError) and not gone
+        return "; try https:// in BROKER_URL" if broken and not self._access.secure else ""
 
 
 class _Answer:
@@ -135,15 +152,19 @@ def tls_context(access: Access) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=access.ca_file)
     except OSError as error:
-        raise Misconfigured(f"BROKER_CA_FILE cannot be used: {error.strerror or 'not a PEM file'}") from error
+        raise Misconfigured(f"BROKER_CA_FILE ({access.ca_file}) cannot be used: {_fault(error, 'not a PEM file')}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if access.client_cert:
         try:
             context.load_cert_chain(access.client_cert, access.client_key)
         except OSError as error:
-            variables = "BROKER_CLIENT_CERT and BROKER_CLIENT_KEY"
-            raise Misconfigured(f"{variables} cannot be used: {error.strerror or 'not a matching pair'}") from error
+            named = f"BROKER_CLIENT_CERT ({access.client_cert}) and BROKER_CLIENT_KEY ({access.client_key or 'not set'})"
+            raise Misconfigured(f"{named} cannot be used: {_fault(error, 'not a matching pair')}") from error
     return context
+
+
+def _fault(error: OSError, otherwise: str) -> str:
+    return otherwise if isinstance(error, ssl.SSLError) else error.strerror or otherwise
 
 
 def _as_problem(document: dict[str, object] | None) -> Problem:
@@ -161,7 +182,7 @@ def _as_problem(document: dict[str, object] | None) -> Problem:
 
 def _distrust(where: str, why: str) -> str:
     return (
-        f"the certificate of {where} does not hold ({why}), so nothing was sent; "
+        f"the certificate of {where} is not trusted ({why}), so nothing was sent; "
         "when its authority is a private one, name it in BROKER_CA_FILE"
     )
 

@@ -37,5 +37,5 @@ def patiently(
             pause = max(problem.retry_after, 1)
             if clock() + pause > deadline:
                 raise
-            notice(f"{problem.detail} Trying again in {pause} s.")
+            notice(f"{problem.detail} (trying again in {pause} s)")
             sleep(pause)

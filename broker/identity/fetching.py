@@ -106,7 +106,7 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> Fetched:
     except TimeoutError:
         raise FetchFailed("timeout") from None
     except (aiohttp.ClientError, OSError, ValueError) as problem:
-        raise FetchFailed(type(problem).__name__) from problem
+        raise FetchFailed(f"{urlsplit(url).hostname}: {type(problem).__name__}") from problem
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

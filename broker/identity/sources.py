@@ -41,7 +41,7 @@ class FileSource:
         try:
             return Fetched(await asyncio.to_thread(self._read), None)
         except OSError as problem:
-            raise FetchFailed(type(problem).__name__) from problem
+            raise FetchFailed(f"{self.path.name}: {problem.strerror}") from problem
 
     def _read(self) -> bytes:
         with self.path.open("rb") as file:

@@ -37,6 +37,7 @@ from broker.model import (
     Lease,
     Obligation,
     Opened,
+    Platform,
     Protocol,
     Receipt,
     RequestContext,
@@ -181,7 +182,7 @@ class CredentialDesk:
         if not decision.allowed:
             raise await self._refuse(known, _refusal(decision))
         if protocol is not instance.platform.protocol:
-            raise await self._refuse(known, ProtocolNotSupported())
+            raise await self._refuse(known, _unspoken(instance.platform))
 
         lease_id = uuid4().hex
         known = replace(known, lease_id=lease_id)
@@ -239,6 +240,10 @@ class CredentialDesk:
             replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
         )
         return error
+
+
+def _unspoken(platform: Platform) -> ProtocolNotSupported:
+    return ProtocolNotSupported(detail=f"The platform of this instance is {platform}, which speaks {platform.protocol}.")
 
 
 def _failed(event: Event, error: Exception) -> Event:

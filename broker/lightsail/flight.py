@@ -1,13 +1,15 @@
-"""One run of a job at a time, shared by all who want its outcome."""
+"""One run of a job at a time, shared by all who want its outcome; and two jobs at once, of which none is left over."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 Outcome = TypeVar("Outcome")
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 class SingleFlight(Generic[Outcome]):
@@ -42,6 +44,16 @@ class SingleFlight(Generic[Outcome]):
 
     async def _run(self) -> Outcome:
         return await self._job()
+
+
+async def both(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]) -> tuple[First, Second]:
+    """Do two things at once. When one fails the other is ended first: nothing goes on behind its caller's back."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            one, two = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return one.result(), two.result()
 
 
 def _look_at(task: asyncio.Task[Outcome]) -> None:

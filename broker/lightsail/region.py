@@ -12,7 +12,7 @@ from typing import Protocol
 from broker.errors import BrokerError
 from broker.lightsail.cached import Cached
 from broker.lightsail.catalogue import Catalogue
-from broker.lightsail.flight import SingleFlight
+from broker.lightsail.flight import SingleFlight, both
 from broker.lightsail.listings import InstanceRecord, KeyPair
 from broker.model import Blueprint, Bundle, Clock
 
@@ -84,7 +84,7 @@ class Region:
         return "/".join(self._place)
 
     async def _list(self) -> Listing:
-        records, fingerprints = await asyncio.gather(self._source.instances(*self._place), self._fingerprints())
+        records, fingerprints = await both(self._source.instances(*self._place), self._fingerprints())
         return {
             record.ref.name: replace(record, key_pair_fingerprint=fingerprints.get(record.key_pair, ""))
             for record in records
@@ -99,9 +99,7 @@ class Region:
             return {}
 
     async def _read_catalogue(self) -> Catalogue:
-        blueprints, bundles = await asyncio.gather(
-            self._source.blueprints(*self._place), self._source.bundles(*self._place)
-        )
+        blueprints, bundles = await both(self._source.blueprints(*self._place), self._source.bundles(*self._place))
         return Catalogue.of(blueprints, bundles)
 
     async def settle(self) -> None:
@@ -126,7 +124,8 @@ class Region:
     @property
     def trouble(self) -> str:
         """Say what is wrong here; empty when all is well."""
-        return ", ".join(filter(None, (self.listing.trouble, self.catalogue.trouble)))
+        troubles = dict.fromkeys((self.listing.trouble, self.catalogue.trouble))
+        return ", ".join(filter(None, troubles))
 
     async def _look_again(self) -> None:
         await asyncio.sleep(self._until_next_look().total_seconds())

@@ -168,7 +168,9 @@ def _from_file(path: Path) -> bytes:
         files.require_private(path)
         return _decode(path.read_text("ascii"), str(path))
     except FileNotFoundError:
-        raise KeysUnavailable(f"there is no master key at {path}; `broker init` makes one") from None
+        raise KeysUnavailable(
+            f"there is no master key at {path}: restore it from your backup; `broker init` makes one for the first keys"
+        ) from None
     except UnicodeDecodeError:
         raise KeysUnavailable(f"{path} holds no master key") from None
     except OSError as error:

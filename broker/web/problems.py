@@ -91,4 +91,5 @@ def describe(error: ValidationError) -> str:
 def _fault(kind: str, place: tuple[int | str, ...], message: str) -> str:
     if kind == "extra_forbidden":
         return "there is a member or parameter that is not known here"
+    message = message.removeprefix("Value error, ")
     return f"{place[0]}: {message}" if place else message

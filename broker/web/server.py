@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from broker.web.problems import CONTENT_TYPE, problem
 HEADER_SECONDS = 10
 """aiohttp cuts the header phase, of the first request too, at its keep-alive time."""
 DRAIN_SECONDS = 25
+BACKLOG = 128
 MAX_HEADER = 9 * 1024
 """Bytes of one header: a token of 8 KiB, which is the most that `identity` looks at, and its scheme."""
 
@@ -97,10 +99,27 @@ def unreadable(status: int) -> web.Response:
     return response
 
 
-class Listener:
-    """One listening socket and the application behind it."""
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address, without listening on it yet; port 0 lets the system choose.
 
-    def __init__(self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    Raises:
+        OSError: it is taken, or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as problem:
+        bound.close()
+        raise OSError(problem.errno, problem.strerror, f"{host}:{port}") from None
+    return bound
+
+
+class Listener:
+    """One bound socket and the application behind it."""
+
+    def __init__(self, application: web.Application, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         self._runner = _Runner(
             application,
             access_log=None,
@@ -110,20 +129,15 @@ class Listener:
             auto_decompress=False,  # such a body is refused, not unpacked
             max_field_size=MAX_HEADER,
         )
-        self._host, self._port, self._tls = host, port, tls
+        self._bound, self._tls = bound, tls
         self.application = application
 
     async def start(self) -> str:
-        """Listen, and answer the URL.
-
-        Raises:
-            OSError: the address is taken or not ours.
-        """
+        """Listen, and answer the URL."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
-        port = self._runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'https' if self._tls else 'http'}://{host}:{port}"
+        await web.SockSite(self._runner, self._bound, ssl_context=self._tls, backlog=BACKLOG).start()
+        host, port = self._bound.getsockname()[:2]
+        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def stop(self) -> None:
         """Stop accepting, let running requests end, close."""

@@ -14,6 +14,7 @@ import pytest
 from broker.audit.checkpoints import VerifierKey
 from broker.audit.evidence import open_database
 from broker.audit.keyfiles import create_signing_key, load_signer
+from broker.audit.leaves import parse
 from broker.audit.log import AuditLog, create
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.verification import verify_database
@@ -40,9 +41,9 @@ def run(database: Path, key: VerifierKey, tmp_path: Path) -> Run:
     """Answer what runs the appender under strace and tells what it said; the trace is left in `trace`."""
     assert key.name == ORIGIN
 
-    def run(*options: str) -> list[str]:
+    def run(*options: str, count: int = COUNT, dies_before: int = 0) -> list[str]:
         appender = [sys.executable, str(Path(__file__).with_name("appender.py"))]
-        arguments = [str(database), str(database.with_name("audit.key")), ORIGIN, str(COUNT)]
+        arguments = [str(database), str(database.with_name("audit.key")), ORIGIN, str(count), str(dies_before)]
         trace = ["strace", "-f", "-qq", "-y", "-o", str(tmp_path / "trace"), *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -111,6 +112,47 @@ async def test_a_failed_sync_closes_the_log_until_a_restart(run: Run, database: 
     assert set(said[first_refusal:]) == {"refused", "ready False"}
     await reopen(database)
     assert acknowledged(said).items() <= stored(database).items()
+    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+
+
+def newest(database: Path) -> object:
+    with open_database(database) as opened:
+        return [parse(row.leaf)["event"] for row in opened.rows()][-1]
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        pytest.param([(1, "service.started")], id="after the start"),
+        pytest.param([(2, "service.stopped")], id="after the stop"),
+        pytest.param([(1, "service.started"), (2, "service.started"), (2, "service.started")], id="three starts"),
+        pytest.param([(1, "service.started"), (1, "service.started")], id="before it sealed what was left"),
+        pytest.param([(2, "service.stopped"), (3, "service.stopped"), (2, "service.started")], id="stops and a start"),
+    ],
+)
+async def test_a_broker_that_died_before_a_checkpoint_starts_again(
+    run: Run, database: Path, key: VerifierKey, deaths: list[tuple[int, str]]
+) -> None:
+    for checkpoint, last in deaths:
+        run("-e", "trace=none", count=3, dies_before=checkpoint)
+        assert newest(database) == last
+        report = verify_database(database, key)
+        assert (report.findings, report.unsealed > 0) == ((), True)
+    await reopen(database)
+    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+
+
+async def test_a_broker_that_died_again_and_again_at_its_start_starts_again(
+    run: Run, database: Path, key: VerifierKey
+) -> None:
+    sizes = []
+    for when in (6, 2, 3, 4, 5, 6, 7):
+        run("-e", "trace=fdatasync", "-e", f"inject=fdatasync:signal=KILL:when={when}", count=3)
+        report = verify_database(database, key)
+        assert report.findings == ()
+        sizes.append((report.size, report.unsealed))
+    assert len(set(sizes)) > 3
+    await reopen(database)
     assert verify_database(database, key).exit_code(require_sealed=True) == 0
 
 

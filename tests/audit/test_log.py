@@ -11,10 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.audit.checkpoints import Signer
+from broker.audit.events import document
 from broker.audit.evidence import open_database
 from broker.audit.leaves import parse
+from broker.audit.ledger import Ledger
 from broker.audit.log import AuditLog, Pace, create
 from broker.audit.merkle import CompactRange, leaf_hash
+from broker.audit.runs import MAX_UNSEALED
 from broker.audit.stores import NotWritten, StoreError
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.verification import verify_database
@@ -261,6 +264,59 @@ async def test_requests_that_a_crash_left_open_are_closed_at_the_next_start(
     assert names(crashed).count("credential.failed") == 2
 
 
+async def left_open(log: AuditLog, database: Path, tmp_path: Path) -> Path:
+    """Let a run die of which request-0 (event 1) is open and request-1 (event 2) was issued; event 4 is unsealed."""
+    for event, number in (("requested", 0), ("requested", 1), ("issued", 1)):
+        await log.append(an_event(f"credential.{event}", number))
+    await log.checkpoint()
+    await log.append(an_event())
+    return copy_as_if_the_machine_stopped(database, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        pytest.param("INSERT INTO open_requests VALUES(2, 'request-1')", "open requests", id="one that was issued"),
+        pytest.param("INSERT INTO open_requests VALUES(3, 'request-1')", "open requests", id="what is no request"),
+        pytest.param("INSERT INTO open_requests VALUES(0, 'x')", "open requests", id="what the run did not write"),
+        pytest.param("INSERT INTO open_requests VALUES(-1, 'x')", "open requests", id="what never was"),
+        pytest.param("INSERT INTO open_requests VALUES(99, 'x')", "open requests", id="what is still to come"),
+        pytest.param("DELETE FROM open_requests", "open requests", id="none left"),
+        pytest.param("DROP TABLE open_requests", "'open_requests' is missing", id="no table"),
+        pytest.param("UPDATE events SET event = 'service.started' WHERE idx = 3", "for a start", id="a later start"),
+        pytest.param(
+            "UPDATE events SET leaf = CAST(replace(leaf, 'credential.issued', 'credential.issues') AS BLOB)",
+            "event 3 is not what was written",
+            id="the answer is gone",
+        ),
+    ],
+)
+async def test_open_requests_that_are_not_those_of_the_events_stop_the_start(
+    log: AuditLog, database: Path, tmp_path: Path, signer: Signer, statement: str, message: str
+) -> None:
+    crashed = await left_open(log, database, tmp_path)
+    with closing(sqlite3.connect(crashed, isolation_level=None)) as connection:
+        connection.execute(statement)
+        before = connection.execute("SELECT count(*) FROM events").fetchone()
+    assert message in await refused(crashed, signer)
+    with closing(sqlite3.connect(crashed)) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == before
+
+
+async def test_an_answer_hidden_with_its_hash_is_found_under_the_checkpoint(
+    log: AuditLog, database: Path, tmp_path: Path, signer: Signer
+) -> None:
+    crashed = await left_open(log, database, tmp_path)
+    with closing(sqlite3.connect(crashed, isolation_level=None)) as connection:
+        connection.create_function("sha_leaf", 1, leaf_hash)
+        connection.execute(
+            "UPDATE events SET leaf = CAST(replace(leaf, 'credential.issued', 'credential.issues') AS BLOB)"
+        )
+        connection.execute("UPDATE events SET leaf_hash = sha_leaf(leaf)")
+        connection.execute("INSERT INTO open_requests VALUES(2, 'request-1')")
+    assert await refused(crashed, signer)
+
+
 # -- checkpoints
 
 
@@ -369,7 +425,7 @@ async def test_a_second_broker_on_the_same_log_is_turned_away(log: AuditLog, dat
         ("DELETE FROM events WHERE idx = 5", "missing"),
         ("UPDATE events SET leaf_hash = zeroblob(32) WHERE idx = 5", "disagrees with its own head"),
         ("DELETE FROM checkpoints", "no checkpoint"),
-        ("UPDATE checkpoints SET note = replace(note, 'A', 'B')", "not of this log and key"),
+        ("UPDATE checkpoints SET note = note || 'x'", "not of this log and key"),
         ("DELETE FROM head", "no head"),
     ],
 )
@@ -406,6 +462,102 @@ async def test_an_edit_in_the_unsealed_tail_stops_the_start(
     with closing(sqlite3.connect(crashed, isolation_level=None)) as connection:
         connection.execute("UPDATE events SET leaf = CAST(replace(leaf, 'alice', 'mallo') AS BLOB)")
     assert "event 1 is not what was written" in await refused(crashed, signer)
+
+
+def cut_checkpoints(database: Path, above: int) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM checkpoints WHERE size > ?", (above,))
+
+
+@pytest.mark.parametrize("above", [0, 1, 3])
+async def test_a_log_whose_newest_checkpoints_were_removed_stops_the_start(
+    store: FaultyStore, signer: Signer, database: Path, above: int
+) -> None:
+    for _ in range(2):
+        log = await AuditLog.open(store, signer)
+        await log.append(an_event())
+        await log.close()
+    assert sealed_sizes(database) == [0, 1, 3, 4, 6]
+    cut_checkpoints(database, above)
+    assert "no broker leaves its audit log as this one is" in await refused(database, signer)
+    assert classes_of(database, signer) == ["unsealed"]
+
+
+async def test_a_log_rewritten_as_if_no_service_had_run_stops_the_start(
+    store: FaultyStore, signer: Signer, database: Path
+) -> None:
+    ledger = Ledger(store, signer, ManualClock())
+    ledger.open()
+    ledger.write([document(an_event())])
+    ledger.close()
+    assert "when no service was running" in await refused(database, signer)
+    assert classes_of(database, signer) == ["unsealed"]
+
+
+def classes_of(database: Path, signer: Signer) -> list[str]:
+    return [finding.kind for finding in verify_database(database, signer.verifier).findings]
+
+
+async def test_what_a_dead_process_left_is_sealed_before_anything_new_is_written(
+    log: AuditLog, database: Path, tmp_path: Path, signer: Signer
+) -> None:
+    await log.append(an_event("credential.requested"))
+    crashed = copy_as_if_the_machine_stopped(database, tmp_path)
+    store = FaultyStore(crashed)
+    store.fail_before = StoreError("the disk is gone")
+    with pytest.raises(AuditUnavailable, match="the disk is gone"):
+        await AuditLog.open(store, signer)
+    assert sealed_sizes(crashed) == [0, 1, 2]
+
+
+async def test_an_operator_who_died_stops_nobody(store: FaultyStore, signer: Signer, database: Path) -> None:
+    for _ in range(2):
+        ledger = Ledger(store, signer, ManualClock())
+        ledger.open()
+        ledger.write([document(Event(event="keys.added", outcome="success"))])
+        ledger.close()
+        assert classes_of(database, signer) == []
+    log = await AuditLog.open(store, signer)
+    await log.close()
+    assert sealed_sizes(database) == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def long_run(store: FaultyStore, signer: Signer, database: Path) -> Path:
+    """Answer a log of which the last run has more events than may lie unsealed, and its first request is open."""
+    ledger = Ledger(store, signer, ManualClock())
+    ledger.open()
+    ledger.write([document(Event(event="service.started", outcome="success"))])
+    ledger.tend(seal=True)
+    ledger.write([document(an_event("credential.requested", number)) for number in range(2)])
+    ledger.write([document(an_event("credential.issued", 0))])
+    batch = [document(Event(event="e", outcome="success"))] * (MAX_UNSEALED // 4)
+    for _ in range(4):
+        ledger.write(batch)
+    assert ledger.unsealed == len(batch)
+    ledger.close()
+    return database
+
+
+def test_a_long_run_is_sealed_in_time_and_its_first_request_closed_at_the_next_start(
+    long_run: Path, signer: Signer
+) -> None:
+    assert len(sealed_sizes(long_run)) == 3
+    ledger = Ledger(SqliteStore(long_run), signer, ManualClock())
+    ledger.open()
+    ledger.tend(seal=True)
+    ledger.close()
+    closing_event = events(long_run)[-1]
+    assert (closing_event["event"], closing_event["request_id"]) == ("credential.failed", "request-1")
+    assert classes_of(long_run, signer) == []
+
+
+async def test_a_request_answered_at_the_begin_of_a_long_run_cannot_be_opened_again(
+    long_run: Path, signer: Signer
+) -> None:
+    with closing(sqlite3.connect(long_run, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO open_requests VALUES(1, 'request-0')")
+    assert "open requests" in await refused(long_run, signer)
 
 
 async def test_the_wrong_signing_key_stops_the_start(store: FaultyStore, database: Path) -> None:

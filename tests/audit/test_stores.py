@@ -101,6 +101,15 @@ class TestEveryStore:
         store.append(a_batch(tree, "credential.failed", request_id="b"))
         assert store.open_requests() == []
 
+    def test_a_request_is_closed_only_by_what_comes_after_it(self, store: Store) -> None:
+        store.append(a_batch(CompactRange(), "credential.issued", "credential.requested"))
+        assert store.open_requests() == [1]
+
+    def test_the_newest_event_of_a_name_is_found_below_an_index(self, store: Store) -> None:
+        store.append(a_batch(CompactRange(), "a", "b", "a", "b"))
+        assert [store.newest("a", end) for end in (0, 1, 2, 3, 9)] == [None, 0, 0, 2, 2]
+        assert store.newest("c", 9) is None
+
     def test_the_newest_checkpoint_is_that_of_the_greatest_size(self, store: Store) -> None:
         store.add_checkpoint(StoredCheckpoint(5, EMPTY_ROOT, 1, "five"))
         store.add_checkpoint(StoredCheckpoint(3, EMPTY_ROOT, 2, "three"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from broker.audit.events import document, encode
 from broker.audit.evidence import CannotVerify, Row, export_line, export_rows, open_database
 from broker.audit.leaves import search_columns
 from broker.audit.merkle import CompactRange, leaf_hash
+from broker.audit.stores import StoreError
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.verification import Replay, Report, verify_database, verify_export
 from broker.model import Event
@@ -261,6 +263,81 @@ def test_a_record_with_a_doubled_member_is_refused_even_when_it_was_signed(signe
     assert classes(replay.report()) == [("malformed", 0)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        pytest.param("DROP INDEX events_by_actor", "'events_by_actor' is missing", id="an index is dropped"),
+        pytest.param("CREATE TABLE x(a)", "'x' does not belong there", id="a table is added"),
+        pytest.param("CREATE VIEW v AS SELECT 1", "'v' does not belong there", id="a view is added"),
+        pytest.param("DROP TABLE open_requests", "missing", id="a table is dropped"),
+        pytest.param("ALTER TABLE events ADD COLUMN z TEXT DEFAULT 'x'", "not defined as", id="a column is added"),
+        pytest.param("PRAGMA user_version=0", "version 0", id="the version is older"),
+        pytest.param("PRAGMA user_version=-7", "version -7", id="the version is negative"),
+        pytest.param(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'actor TEXT', 'actor TEXT COLLATE NOCASE')",
+            "the table 'events' is not defined as it was made",
+            id="a collation is changed",
+        ),
+        pytest.param(
+            "UPDATE sqlite_schema SET sql = sql || ' WHERE actor = 1' WHERE name = 'events_by_actor'",
+            "the index 'events_by_actor' is not defined as it was made",
+            id="an index is made partial",
+        ),
+        pytest.param(
+            "UPDATE sqlite_schema SET sql = replace(sql, ' CHECK(one = 1)', '') WHERE name = 'head'",
+            "the table 'head' is not defined as it was made",
+            id="a constraint is removed",
+        ),
+    ],
+)
+def test_tables_that_are_not_those_of_the_broker_are_found_and_not_opened(
+    log: Path, signer: Signer, statement: str, message: str
+) -> None:
+    log.chmod(0o600)
+    tamper(log, "PRAGMA writable_schema=ON", statement)
+    report = verify_database(log, signer.verifier)
+    assert classes(report) == [("schema", 0)]
+    assert message in report.findings[0].message
+    assert report.exit_code() == 1
+    with pytest.raises(StoreError, match=re.escape(message)):
+        SqliteStore(log).open()
+
+
+def test_the_layout_of_the_schema_in_the_file_does_not_matter(log: Path, signer: Signer) -> None:
+    tamper(log, "PRAGMA writable_schema=ON", "UPDATE sqlite_schema SET sql = replace(sql, ' ', char(10) || ' ')")
+    assert verify_database(log, signer.verifier).findings == ()
+
+
+def test_the_log_of_a_newer_broker_cannot_be_verified(log: Path, signer: Signer) -> None:
+    tamper(log, "PRAGMA user_version=2")
+    with pytest.raises(CannotVerify, match="version 2"):
+        verify_database(log, signer.verifier)
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        pytest.param("INSERT INTO open_requests VALUES(2, 'request-1')", 2, id="one that was issued"),
+        pytest.param("INSERT INTO open_requests VALUES(77, 'x')", 77, id="one that never was"),
+        pytest.param("UPDATE open_requests SET request_id = 'x'", 1, id="another id"),
+        pytest.param("UPDATE open_requests SET idx = 2", 1, id="another place"),
+        pytest.param("DELETE FROM open_requests", 1, id="none left"),
+    ],
+)
+def test_a_list_of_open_requests_that_is_not_that_of_the_records_is_found(
+    tmp_path: Path, signer: Signer, statement: str, index: int
+) -> None:
+    path = tmp_path / "audit.db"
+    kinds = [("service.started", 9), ("credential.requested", 0), ("credential.requested", 1), ("credential.issued", 1)]
+    write_log(path, signer, [an_event(kind, number) for kind, number in kinds])
+    assert verify_database(path, signer.verifier).exit_code(require_sealed=True) == 0
+    tamper(path, statement)
+    report = verify_database(path, signer.verifier)
+    assert classes(report) == [("projection", index)]
+    assert report.findings[0].recoverable
+    assert report.exit_code() == 1
+
+
 def test_bytes_after_the_database_are_found(log: Path, signer: Signer) -> None:
     with log.open("ab") as file:
         file.write(b"one more thing")
@@ -312,7 +389,12 @@ def test_the_wrong_pinned_key_is_never_a_clean_log(log: Path) -> None:
     assert verify_database(log, wrong).exit_code() == 1
 
 
-def test_a_tail_that_is_not_sealed_is_reported_and_fails_only_when_it_must_not_be(log: Path, signer: Signer) -> None:
+def test_a_tail_that_is_not_sealed_is_reported_and_fails_only_when_it_must_not_be(
+    tmp_path: Path, signer: Signer
+) -> None:
+    log = tmp_path / "audit.db"
+    start = Event(event="service.started", outcome="success")
+    write_log(log, signer, [start, *(an_event(number=number) for number in range(63))], 16)
     tamper(log, "DELETE FROM checkpoints WHERE size = 64")
     report = verify_database(log, signer.verifier)
     assert (report.findings, report.sealed, report.unsealed) == ((), 48, 16)
@@ -461,7 +543,7 @@ def test_the_verifier_needs_nothing_of_the_service() -> None:
         "import sys, broker.audit.verification as v;"
         "loaded = {m for m in sys.modules if m.startswith('broker.')};"
         "assert loaded == {'broker.audit', 'broker.audit.verification', 'broker.audit.evidence', 'broker.audit.leaves',"
-        " 'broker.audit.merkle', 'broker.audit.checkpoints'}, loaded;"
+        " 'broker.audit.merkle', 'broker.audit.checkpoints', 'broker.audit.runs', 'broker.audit.schema'}, loaded;"
         "assert not {'orjson', 'aiohttp', 'pydantic', 'asyncio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})

@@ -107,15 +107,17 @@ class TablePolicies:
 
 
 class DiaryGateway:
-    """Answers access details at once, or fails as it was told."""
+    """Answers access details at once, or fails as it was told, after so many attempts."""
 
-    def __init__(self, diary: Diary, error: BrokerError | None = None) -> None:
+    def __init__(self, diary: Diary, error: BrokerError | None = None, attempts: int = 1) -> None:
         self._diary = diary
         self._error = error
+        self._attempts = attempts
 
     async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
         self._diary.append("aws")
         if self._error:
+            self._error.attempts, self._error.upstream_request_id = self._attempts, "aws-1"
             raise self._error
         return AccessDetails(
             instance=instance.ref,
@@ -126,17 +128,21 @@ class DiaryGateway:
             host_keys=(),
             material=SshKeyPair(Secret("PRIVATE"), "ssh-rsa-cert-v01@openssh.com AAAA", None),
             upstream_request_id="aws-1",
+            attempts=self._attempts,
         )
 
 
 class ClearVault:
-    """Opens everything, to an SSH key that expires at a given time."""
+    """Opens everything, to an SSH key that expires at a given time, or fails as it was told."""
 
-    def __init__(self, expires_at: datetime) -> None:
+    def __init__(self, expires_at: datetime, error: BrokerError | None = None) -> None:
         self._expires_at = expires_at
+        self._error = error
 
     async def open(self, details: AccessDetails, instance: Instance) -> Opened:
         del details, instance
+        if self._error:
+            raise self._error
         return Opened(
             private_key=Secret("PRIVATE"),
             certificate="CERT",

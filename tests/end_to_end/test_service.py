@@ -203,7 +203,7 @@ async def test_it_does_not_start_on_an_address_that_is_taken(place: Place) -> No
         assert (await place.broker("init", **state)).code == 0
         ran = await place.serve(BROKER__SERVER__LISTEN=listen, **state)
     assert ran.code == 2
-    assert "address already in use" in ran.err
+    assert "Address already in use" in ran.err
 
 
 # -- check and init
@@ -279,6 +279,10 @@ async def test_init_on_an_empty_folder_writes_settings_to_fill_in(tmp_path: Path
     environment = {"BROKER_CONFIG": str(tmp_path / "new" / "broker.toml")}
     first = await run_broker(["init"], environment)
     assert (first.code, [path.name for path in (tmp_path / "new").iterdir()]) == (0, ["broker.toml"])
+    refused = await run_broker(["init"], environment)
+    assert (refused.code, "audit.origin" in refused.err) == (2, True)
+    settings = tmp_path / "new" / "broker.toml"
+    settings.write_text(settings.read_text().replace("broker.example.com/audit", "broker.corp.example/audit"))
     second = await run_broker(["init"], environment)
     assert second.code == 0, second.err
     state = tmp_path / "new" / "state"

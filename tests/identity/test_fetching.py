@@ -152,8 +152,8 @@ async def test_a_connection_that_breaks_off_is_a_failure(site: IssuerSite, sessi
         return response
 
     site.handlers["/keys"] = broken
-    assert await failure(session, site.keys_uri) == "ClientPayloadError"
-    assert await failure(session, "http://127.0.0.1:9/keys") == "ClientConnectorError"
+    assert await failure(session, site.keys_uri) == "127.0.0.1: ClientPayloadError"
+    assert await failure(session, "http://127.0.0.1:9/keys") == "127.0.0.1: ClientConnectorError"
 
 
 async def test_an_issuer_that_drips_holds_up_neither_itself_nor_the_event_loop(
@@ -386,5 +386,5 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, 
     trusting = ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())
     async with session.get(url, ssl=trusting) as response:
         assert response.status == 404, "the server itself works"
-    assert await failure(session, url) == "ClientConnectorCertificateError"
+    assert await failure(session, url) == "127.0.0.1: ClientConnectorCertificateError"
     await server.close()

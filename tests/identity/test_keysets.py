@@ -282,7 +282,10 @@ class TestKeysInAFile:
         await asyncio.to_thread(path.unlink)
         door = Authenticator([issuer], ring, clock)
         await door.start()
-        assert (door.health().ready, door.health().detail) == (False, "corp: no keys (FileNotFoundError)")
+        assert (door.health().ready, door.health().detail) == (
+            False,
+            f"corp: no keys ({path.name}: No such file or directory)",
+        )
         assert await cause_of(door, mint.token()) == "keys_unavailable"
         await asyncio.to_thread(path.write_bytes, good)
         await ring.refresh()

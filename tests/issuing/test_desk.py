@@ -47,6 +47,8 @@ def desk(
     instances: tuple[Instance, ...] = (instance(),),
     policies: TablePolicies | None = None,
     aws_error: errors.BrokerError | None = None,
+    attempts: int = 1,
+    vault_error: errors.BrokerError | None = None,
     refuses: tuple[str, ...] = (),
     expires_at: datetime = NOW + timedelta(seconds=780),
 ) -> Desk:
@@ -58,8 +60,8 @@ def desk(
         CredentialDesk(
             inventory=ListedInventory(*instances),
             policies=policies or TablePolicies(ALLOWED),
-            gateway=DiaryGateway(diary, aws_error),
-            vault=ClearVault(expires_at),
+            gateway=DiaryGateway(diary, aws_error, attempts),
+            vault=ClearVault(expires_at, vault_error),
             ledger=ledger,
             delivery=hand_over,
             clock=lambda: NOW,
@@ -128,6 +130,34 @@ async def test_an_error_of_aws_closes_the_request_as_failed_with_awss_own_code()
     assert office.diary == ["credential.requested", "aws", "credential.failed"]
     assert office.ledger.events[-1].error == "upstream_unavailable"
     assert office.ledger.events[-1].details == {"upstream_code": "ThrottlingException"}
+
+
+async def test_every_attempt_to_mint_is_part_of_the_record() -> None:
+    once, thrice = desk(), desk(attempts=3)
+    await once.issue()
+    await thrice.issue()
+    assert once.ledger.events[-1].details == {}
+    assert thrice.ledger.events[-1].details == {"attempts": 3}
+    assert thrice.ledger.events[-1].upstream_request_id == "aws-1"
+
+
+async def test_a_failure_of_aws_is_recorded_with_its_attempts_and_request_id() -> None:
+    office = desk(aws_error=errors.UpstreamUnavailable(upstream_code="503"), attempts=2)
+    with pytest.raises(errors.UpstreamUnavailable):
+        await office.issue()
+    failed = office.ledger.events[-1]
+    assert failed.details == {"upstream_code": "503", "attempts": 2}
+    assert failed.upstream_request_id == "aws-1"
+
+
+async def test_what_was_minted_and_not_opened_is_recorded_with_its_attempts_and_request_id() -> None:
+    office = desk(vault_error=errors.KeyNotHeld(), attempts=2)
+    with pytest.raises(errors.KeyNotHeld):
+        await office.issue()
+    failed = office.ledger.events[-1]
+    assert (failed.event, failed.error) == ("credential.failed", "key_not_held")
+    assert failed.details == {"attempts": 2}
+    assert failed.upstream_request_id == "aws-1"
 
 
 async def test_a_policy_error_denies_even_what_the_table_allows() -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from datetime import UTC
+from uuid import UUID
 
 import pytest
 
@@ -123,14 +124,22 @@ async def test_key_pairs_include_the_default_one(gateway: Gateway) -> None:
     assert all(":" in fingerprint for fingerprint in pairs.values())
 
 
-async def test_two_throttles_are_waited_out(gateway: Gateway, emulator: WatchedEmulator) -> None:
-    emulator.fault("throttle", times=2)
+@pytest.mark.parametrize("kind", ["throttle", "status:500"])
+async def test_two_refusals_are_waited_out_and_all_attempts_are_told(
+    gateway: Gateway, emulator: WatchedEmulator, kind: str
+) -> None:
+    emulator.fault(kind, times=2)
     details = await gateway.access_details(instance("web-1"), Protocol.SSH)
     assert details.username == "ec2-user"
-    assert emulator.counts[MINT] == 3
+    assert details.attempts == emulator.counts[MINT] == 3
 
 
-@pytest.mark.parametrize("kind", ["throttle", "drop", "status:500", "error:ServiceException"])
+async def test_one_attempt_is_told_as_one(gateway: Gateway, emulator: WatchedEmulator) -> None:
+    details = await gateway.access_details(instance("web-1"), Protocol.SSH)
+    assert details.attempts == emulator.counts[MINT] == 1
+
+
+@pytest.mark.parametrize("kind", ["throttle", "status:500", "error:ServiceException"])
 async def test_trouble_without_end_is_tried_three_times_and_then_called_unavailable(
     gateway: Gateway, emulator: WatchedEmulator, kind: str
 ) -> None:
@@ -138,7 +147,49 @@ async def test_trouble_without_end_is_tried_three_times_and_then_called_unavaila
     failure = await failure_of(gateway)
     assert isinstance(failure, UpstreamUnavailable)
     assert failure.retry_after
-    assert emulator.counts[MINT] == 3
+    assert failure.attempts == emulator.counts[MINT] == 3
+
+
+@pytest.mark.parametrize("kind", ["delay:1500ms", "drop"])
+async def test_a_mint_that_aws_may_have_served_is_not_sent_again(
+    gateway: Gateway, emulator: WatchedEmulator, kind: str
+) -> None:
+    emulator.fault(kind)
+    failure = await failure_of(gateway)
+    assert isinstance(failure, UpstreamUnavailable)
+    assert failure.retry_after
+    await asyncio.sleep(1)
+    assert failure.attempts == emulator.counts[MINT] == 1
+
+
+async def test_a_mint_is_not_sent_again_after_it_was_throttled_and_then_lost(
+    gateway: Gateway, emulator: WatchedEmulator
+) -> None:
+    emulator.fault("throttle", times=1)
+    emulator.fault("drop")
+    failure = await failure_of(gateway)
+    assert failure.attempts == emulator.counts[MINT] == 2
+    assert failure.upstream_request_id
+
+
+async def test_a_list_that_was_lost_is_asked_for_again(gateway: Gateway, emulator: WatchedEmulator) -> None:
+    emulator.fault("drop", operation="GetInstances", times=2)
+    assert len(await gateway.instances("main", "eu-west-1")) == 3
+    assert emulator.counts["GetInstances"] == 3
+
+
+@pytest.mark.parametrize("kind", ["throttle", "error:AccessDeniedException", "error:NotFoundException"])
+async def test_a_failure_carries_the_request_id_of_aws(gateway: Gateway, emulator: WatchedEmulator, kind: str) -> None:
+    emulator.fault(kind)
+    told = (await failure_of(gateway)).upstream_request_id
+    assert told == str(UUID(told))
+
+
+async def test_each_of_many_calls_at_once_tells_its_own_attempts(gateway: Gateway, emulator: WatchedEmulator) -> None:
+    emulator.fault("throttle", times=5)
+    answers = await asyncio.gather(*(gateway.access_details(instance(), Protocol.SSH) for _ in range(10)))
+    assert sum(answer.attempts for answer in answers) == emulator.counts[MINT] == 15
+    assert len({answer.upstream_request_id for answer in answers}) == 10
 
 
 async def test_a_throttled_call_carries_the_code_of_aws(gateway: Gateway, emulator: WatchedEmulator) -> None:
@@ -181,16 +232,30 @@ async def test_a_call_ends_at_its_deadline(emulator: WatchedEmulator) -> None:
         assert time.monotonic() - began == pytest.approx(0.5, abs=0.2)
 
 
+async def test_retries_and_a_renewal_together_end_at_the_deadline_too(emulator: WatchedEmulator) -> None:
+    emulator.fault("throttle", times=1)
+    emulator.fault("error:ExpiredTokenException", times=1)
+    emulator.fault("delay:10s")
+    async with Gateway([account(emulator.url, role_arn=ROLE)], Tuning(deadline=2.5, read_timeout=20)) as gateway:
+        began = time.monotonic()
+        failure = await failure_of(gateway)
+        assert time.monotonic() - began == pytest.approx(2.5, abs=0.5)
+    assert isinstance(failure, UpstreamUnavailable)
+    assert failure.attempts == emulator.counts[MINT] == 3
+
+
 async def test_a_silent_aws_is_given_up_after_the_read_timeout(emulator: WatchedEmulator) -> None:
     emulator.fault("delay:30s")
     async with Gateway([account(emulator.url)], Tuning(deadline=20, read_timeout=0.1)) as gateway:
         assert isinstance(await failure_of(gateway), UpstreamUnavailable)
-    assert emulator.counts[MINT] == 3
+    assert emulator.counts[MINT] == 1
 
 
-async def test_nobody_listening_is_unavailable() -> None:
+async def test_nobody_listening_is_unavailable_and_was_never_asked() -> None:
     async with Gateway([account("http://127.0.0.1:9")], QUICK) as gateway:
-        assert isinstance(await failure_of(gateway), UpstreamUnavailable)
+        failure = await failure_of(gateway)
+    assert isinstance(failure, UpstreamUnavailable)
+    assert failure.attempts == 0
 
 
 async def test_a_region_that_is_not_configured_is_an_upstream_error(gateway: Gateway) -> None:
@@ -264,9 +329,10 @@ async def test_expired_credentials_are_renewed_once(emulator: WatchedEmulator) -
     async with Gateway([account(emulator.url, role_arn=ROLE)], QUICK) as gateway:
         await gateway.instances("main", "eu-west-1")
         emulator.fault("error:ExpiredTokenException", times=1)
-        assert (await gateway.access_details(instance(), Protocol.SSH)).username == "ec2-user"
+        details = await gateway.access_details(instance(), Protocol.SSH)
+    assert details.username == "ec2-user"
     assert emulator.counts["AssumeRole"] == 2
-    assert emulator.counts[MINT] == 2
+    assert details.attempts == emulator.counts[MINT] == 2
 
 
 async def test_credentials_that_stay_expired_fail_after_one_renewal(emulator: WatchedEmulator) -> None:
@@ -275,7 +341,20 @@ async def test_credentials_that_stay_expired_fail_after_one_renewal(emulator: Wa
         failure = await failure_of(gateway)
     assert isinstance(failure, UpstreamUnavailable)
     assert emulator.counts["AssumeRole"] == 2
-    assert emulator.counts[MINT] == 2
+    assert failure.attempts == emulator.counts[MINT] == 2
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException", "RequestExpired"]
+)
+async def test_nothing_but_an_expired_token_renews_credentials_and_tries_again(
+    emulator: WatchedEmulator, code: str
+) -> None:
+    emulator.fault(f"error:{code}")
+    async with Gateway([account(emulator.url, role_arn=ROLE)], QUICK) as gateway:
+        await failure_of(gateway)
+    assert emulator.counts["AssumeRole"] == 1
+    assert emulator.counts[MINT] == 1
 
 
 async def test_a_role_that_may_not_be_assumed_is_named_and_not_asked_for_again_at_once(

@@ -1,11 +1,14 @@
 import asyncio
 import gzip
 import logging
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -21,7 +24,7 @@ from broker.lightsail.quiet import silence_sdk_logging
 from broker.lightsail.session import Tuning
 from broker.lightsail.transport import MAX_ANSWER_BYTES
 from broker.model import Protocol
-from tests.doubles.lightsail import WilfulAws, account, body, error, instance
+from tests.doubles.lightsail import Answer, WilfulAws, account, body, error, instance
 
 PLANTED = "PLANTEDKEYMATERIAL"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{PLANTED}\n-----END RSA PRIVATE KEY-----\n"
@@ -60,7 +63,7 @@ async def failure_of(gateway: Gateway) -> BrokerError:
         {"accessDetails": DETAILS | {"instanceName": "web-2"}},
         {"accessDetails": DETAILS | {"username": ["ec2-user"]}},
         {"accessDetails": DETAILS | {"passwordData": "x"}},
-        gzip.compress(b"{}"),
+        gzip.compress(b"{}", mtime=0),
     ],
 )
 async def test_an_answer_that_is_not_lightsail_s_is_an_upstream_error(
@@ -108,18 +111,53 @@ async def test_an_answer_that_drips_ends_at_the_deadline(aws: WilfulAws) -> None
         assert time.monotonic() - began == pytest.approx(0.5, abs=0.2)
 
 
-async def test_a_body_that_breaks_off_is_tried_again(wilful: Gateway, aws: WilfulAws) -> None:
-    async def broken(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "1000"})
-        await response.prepare(request)
-        await response.write(b"{")
-        assert request.transport is not None
-        request.transport.abort()
-        return response
+async def broken(request: web.Request) -> web.StreamResponse:
+    """Break off in the middle of a body."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b"{")
+    assert request.transport is not None
+    request.transport.abort()
+    return response
 
-    aws.will_answer(broken, body({"accessDetails": DETAILS}))
-    assert (await wilful.access_details(instance(), Protocol.SSH)).username == "ec2-user"
+
+async def reset(request: web.Request) -> web.StreamResponse:
+    """Reset the connection (TCP RST) instead of answering: the SDK calls it the same as one that was never made."""
+    assert request.transport is not None
+    connection = request.transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
+    return web.Response()
+
+
+@pytest.mark.parametrize("lost", [broken, reset])
+async def test_a_mint_whose_answer_was_lost_is_not_sent_again(wilful: Gateway, aws: WilfulAws, lost: Answer) -> None:
+    aws.will_answer(lost, body({"accessDetails": DETAILS}))
+    failure = await failure_of(wilful)
+    assert isinstance(failure, UpstreamUnavailable)
+    assert failure.attempts == len(aws.requests) == 1
+
+
+@pytest.mark.parametrize("lost", [broken, reset])
+async def test_a_list_whose_answer_was_lost_is_asked_for_again(wilful: Gateway, aws: WilfulAws, lost: Answer) -> None:
+    aws.will_answer(lost, body({"instances": []}))
+    assert await wilful.instances("main", "eu-west-1") == ()
     assert len(aws.requests) == 2
+
+
+async def test_even_an_answer_that_cannot_be_read_tells_its_request_id(wilful: Gateway, aws: WilfulAws) -> None:
+    for unreadable in (b"{", b"[]", {"accessDetails": DETAILS | {"instanceName": "web-2"}}):
+        aws.will_answer(body(unreadable))
+        told = (await failure_of(wilful)).upstream_request_id
+        assert told == str(UUID(told))
+
+
+async def test_a_request_id_that_is_none_is_not_written_down(wilful: Gateway, aws: WilfulAws) -> None:
+    async def odd(_: web.Request) -> web.Response:
+        return web.Response(body=b"{", headers={"x-amzn-RequestId": "<b>" + "x" * 5000})
+
+    aws.will_answer(odd)
+    assert (await failure_of(wilful)).upstream_request_id == ""
 
 
 async def test_a_redirect_is_not_trusted(wilful: Gateway, aws: WilfulAws) -> None:

@@ -196,13 +196,13 @@ async def test_a_miss_within_the_cool_down_is_looked_after_at_its_end(source: Li
     await inventory.close()
 
 
-async def test_an_engineer_finds_a_new_instance_within_two_seconds(source: ListSource) -> None:
+async def test_an_engineer_who_tries_again_after_a_second_finds_a_new_instance(source: ListSource) -> None:
     inventory = Inventory(source)
     await inventory.start()
     source.records[IRELAND].append(record("new-1"))
-    async with asyncio.timeout(2):
-        while not await inventory.find("new-1"):
-            await asyncio.sleep(0.1)
+    assert await names(inventory, "new-1") == []
+    await asyncio.sleep(1)
+    assert await names(inventory, "new-1") == ["main/eu-west-1/new-1"]
     await inventory.close()
 
 
@@ -218,7 +218,7 @@ async def test_the_service_does_not_wait_long_for_a_silent_aws(source: ListSourc
     async with asyncio.timeout(START_SECONDS + 0.5):
         await inventory.start()
     assert inventory.health().ready
-    assert inventory.health().detail == "main/us-east-1: no answer yet, no answer yet"
+    assert inventory.health().detail == "main/us-east-1: no answer yet"
     gate.set()
     await settled()
     assert inventory.health().detail == ""

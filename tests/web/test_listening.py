@@ -12,7 +12,7 @@ from io import BytesIO
 
 import pytest
 
-from broker.web.server import Listener
+from broker.web.server import Listener, bind
 from tests.web.conftest import Hall
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n"
@@ -56,7 +56,7 @@ def statuses(answer: bytes) -> list[int]:
 @pytest.fixture
 async def address(hall: Hall) -> AsyncIterator[Address]:
     hall.body_seconds = 0.3
-    listener = Listener(hall.application(), "127.0.0.1", 0, None)
+    listener = Listener(hall.application(), bind("127.0.0.1", 0), None)
     yield Address(await listener.start())
     await listener.stop()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.demo.stage import make_tls
-from broker.web.server import Listener, tls_context
+from broker.web.server import Listener, bind, tls_context
 from tests.web.conftest import Hall
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -47,7 +47,7 @@ class Secured:
 async def secured(hall: Hall, tmp_path: Path) -> AsyncIterator[Secured]:
     make_tls(tmp_path)
     context = tls_context(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.pem")
-    listener = Listener(hall.application(), "127.0.0.1", 0, context)
+    listener = Listener(hall.application(), bind("127.0.0.1", 0), context)
     url = await listener.start()
     assert url.startswith("https://")
     yield Secured(tmp_path, int(url.rpartition(":")[2]))

@@ -1,0 +1,193 @@
+"""`broker audit verify`: is the log the one that was signed? The verdict is the last line, and the exit code."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from broker.cli.audit_files import checkpoint_file, database_path, public_key_path
+from broker.cli.output import add_format, print_json, show, talk, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.audit.checkpoints import VerifierKey
+    from broker.audit.verification import Report
+
+CLEAN, TAMPERED, NOT_SEALED = "clean", "tampered", "not sealed"
+_CANNOT_VERIFY = 2
+_SQLITE = b"SQLite format 3\0"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--key", metavar="VKEY|@FILE", help="the pinned key name+hash+key; default: the configuration's"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint kept elsewhere"
+    )
+    parser.add_argument("--export", type=Path, metavar="FILE", help="verify this export instead of the database")
+    parser.add_argument("--require-sealed", action="store_true", help="fail when the newest events are not signed yet")
+    add_format(parser, "table", "json", "yaml")
+
+
+def run(arguments: Namespace) -> int:
+    """Verify, print what was found, and answer 0 yes, 1 no, 2 cannot tell."""
+    from broker.audit.checkpoints import CheckpointError
+    from broker.audit.evidence import CannotVerify
+
+    try:
+        report = _replay(arguments)
+    except (CannotVerify, CheckpointError) as problem:
+        talk(f"cannot verify: {problem}")
+        return _CANNOT_VERIFY
+    except OSError as problem:
+        talk(f"cannot verify: {_sentence(problem)}")
+        return _CANNOT_VERIFY
+    verdict = _verdict(report, require_sealed=arguments.require_sealed)
+    if arguments.format == "table":
+        _print_table(report, verdict, failed=arguments.require_sealed)
+    else:
+        _print_document(_document(report, verdict), arguments.format)
+    return report.exit_code(require_sealed=arguments.require_sealed)
+
+
+# -- what there is to verify, and by what
+
+
+def _replay(arguments: Namespace) -> Report:
+    from broker.audit.verification import verify_database, verify_export
+
+    for path in filter(None, [arguments.export, *arguments.checkpoint]):
+        path.stat()  # a slip of the pen is told before anything else
+    key = _pinned_key(arguments)
+    notes = arguments.checkpoint
+    beside = arguments.export and checkpoint_file(arguments.export)
+    if beside and not notes and beside.exists():
+        notes = [beside]
+    outside = [_note(path, key) for path in notes]
+    if arguments.export:
+        return verify_export(arguments.export, key, outside)
+    return verify_database(_log(database_path(arguments)), key, outside)
+
+
+def _pinned_key(arguments: Namespace) -> VerifierKey:
+    from broker.audit.checkpoints import CheckpointError, VerifierKey
+    from broker.audit.evidence import CannotVerify
+
+    if not arguments.key and arguments.database:
+        raise CannotVerify("give the key to hold the database against: --key name+hash+key, or --key @FILE")
+    text = str(arguments.key or f"@{public_key_path(arguments)}")
+    if text.startswith("@"):
+        return VerifierKey.parse(Path(text[1:]).read_text(errors="replace"))
+    try:
+        return VerifierKey.parse(text)
+    except CheckpointError as problem:
+        if Path(text).is_file():
+            raise CannotVerify(f"--key takes the key itself, or @ and a file: did you mean @{text}?") from problem
+        raise
+
+
+def _note(path: Path, key: VerifierKey) -> str:
+    """Read a checkpoint. One that does not hold is a finding; what is no signed checkpoint at all is a slip."""
+    from broker.audit.checkpoints import BadSignature, CheckpointError, ForeignOrigin
+    from broker.audit.evidence import CannotVerify
+
+    try:
+        note = path.read_bytes().decode()
+    except UnicodeDecodeError as problem:
+        raise CannotVerify(f"{path} is not a checkpoint: it is no text") from problem
+    try:
+        key.open(note)
+    except (BadSignature, ForeignOrigin):
+        pass  # the replay tells
+    except CheckpointError as problem:
+        raise CannotVerify(f"{path} is not a checkpoint: {problem}") from problem
+    return note
+
+
+def _log(path: Path) -> Path:
+    """Answer the path of what is a SQLite database at least."""
+    from broker.audit.evidence import CannotVerify
+
+    with path.open("rb") as file:
+        begins = file.read(len(_SQLITE))
+    if begins != _SQLITE:
+        what = "it is no SQLite database" if begins else "the file is empty"
+        raise CannotVerify(f"{path} is not an audit log: {what}")
+    return path
+
+
+def _sentence(problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return f"{problem.filename}: no such file"
+    return f"{problem.filename}: {problem.strerror}"
+
+
+# -- the answer
+
+
+def _verdict(report: Report, *, require_sealed: bool) -> str:
+    if report.findings:
+        return TAMPERED
+    unsealed = report.unsealed if require_sealed else report.size and not report.sealed
+    return NOT_SEALED if unsealed else CLEAN
+
+
+def _print_table(report: Report, verdict: str, *, failed: bool) -> None:
+    items = [{"class": f.kind, "index": f.index, "what": f.message} for f in report.findings]
+    if items:
+        show(items, "table", ("CLASS", ">INDEX", "WHAT"), lambda item: tuple(item.values()), "")
+    write(_not_sealed(report) if verdict == NOT_SEALED and failed else _summary(report, verdict))
+
+
+def _not_sealed(report: Report) -> str:
+    return (
+        f"NOT SEALED: the last {report.unsealed} of {_events(report.size)} {_are(report.unsealed)} under no checkpoint"
+    )
+
+
+def _summary(report: Report, verdict: str) -> str:
+    state = {TAMPERED: "TAMPERED", NOT_SEALED: "not sealed yet", CLEAN: "clean"}[verdict]
+    read = f"{_events(report.size)} of {report.origin}"
+    if report.broke_off:
+        read += f" {'was' if report.size == 1 else 'were'} read before it broke"
+    line = f"{state}: {read}, {report.sealed} under a checkpoint"
+    if report.sealed and report.unsealed:
+        line += f"; the last {report.unsealed} {_are(report.unsealed)} not sealed yet"
+    return line
+
+
+def _events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number} events"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _document(report: Report, verdict: str) -> dict[str, object]:
+    return {
+        "verdict": verdict,
+        "origin": report.origin,
+        "clean": not report.findings,
+        "size": report.size,
+        "sealed": report.sealed,
+        "unsealed": report.unsealed,
+        "root": base64.b64encode(report.root).decode(),
+        "findings": [
+            {"class": f.kind, "index": f.index, "message": f.message, "recoverable": f.recoverable}
+            for f in report.findings
+        ],
+    }
+
+
+def _print_document(document: dict[str, object], form: str) -> None:
+    if form == "json":
+        print_json(document)
+        return
+    import yaml
+
+    write(yaml.safe_dump(document, sort_keys=False).rstrip())
