@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -26,11 +27,15 @@ _SEPARATOR = "__"
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` lists every fault, each with its path."""
+    """The settings cannot be used. `problems` lists every fault, each with its path.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    `path` is the file, where the faults are of what stands in it.
+    """
+
+    def __init__(self, problems: Sequence[str], path: Path | None = None) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+        self.path = path
 
 
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
@@ -54,13 +59,16 @@ def _duration(value: object) -> object:
 
 
 def _network(text: str) -> str:
-    ipaddress.ip_network(text)
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network: write its first address and its length, as 10.0.0.0/8") from None
     return text
 
 
 def _short_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
-        raise ValueError("use 1 to 63 lower-case letters, digits and '-'")
+        raise ValueError(f"{text!r} is not a short name: use 1 to 63 lower-case letters, digits and '-'")
     return text
 
 
@@ -69,6 +77,10 @@ def _web_address(text: str) -> str:
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError("use https (http only on a loopback address)")
     return text
+
+
+def _web_address_or_none(text: str) -> str:
+    return _web_address(text) if text else text
 
 
 def _master_key(text: str) -> str:
@@ -81,6 +93,37 @@ def _signing_key(text: str) -> str:
     if not text.startswith("file:"):
         raise ValueError("use file:PATH")
     return text
+
+
+def _secret_source(text: str) -> str:
+    if not re.fullmatch(r"(file|env):.+", text):
+        raise ValueError("use file:PATH or env:NAME; the secret itself does not stand here")
+    return text
+
+
+def _optional_secret_source(text: str) -> str:
+    return _secret_source(text) if text else text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"[^\s+]{1,200}", text):
+        raise ValueError(
+            f"{text!r} is not a name for checkpoints: write one like broker.example.com/audit, without spaces and '+'"
+        )
+    return text
+
+
+def _listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError(f"{text!r} is not ADDRESS:PORT, such as 127.0.0.1:8443")
+    return text
+
+
+def _claim(value: object) -> object:
+    if not isinstance(value, str | int | bool):
+        raise ValueError("write text, a whole number, true or false")  # noqa: TRY004 - pydantic's way to refuse
+    return value
 
 
 def _database(text: str) -> str:
@@ -99,13 +142,20 @@ def is_loopback(host: str) -> bool:
 
 def _region(text: str) -> str:
     if text not in LIGHTSAIL_REGIONS:
-        raise ValueError("Lightsail is not offered in a region of this name")
+        close = get_close_matches(text, LIGHTSAIL_REGIONS, n=1)
+        raise ValueError(f"Lightsail is not offered in a region {text!r}" + _guess(close))
     return text
+
+
+def _guess(close: Sequence[str]) -> str:
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 ShortName = Annotated[str, AfterValidator(_short_name)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+SecretSource = Annotated[str, AfterValidator(_secret_source)]
+Claim = Annotated[str | int | bool, BeforeValidator(_claim)]
 Network = Annotated[str, AfterValidator(_network)]
 Region = Annotated[str, AfterValidator(_region)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -120,7 +170,7 @@ class Section(BaseModel):
 class Server(Section):
     """`[server]`: where and how the service listens."""
 
-    listen: str = "127.0.0.1:8443"
+    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8443"
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
     client_ca: Path | None = None
@@ -139,13 +189,10 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Server:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest port
-            raise ValueError("listen: write ADDRESS:PORT")
         if (self.tls_certificate is None) != (self.tls_private_key is None):
             raise ValueError("tls_certificate and tls_private_key: give both or neither")
         if self.tls_certificate is None and not is_loopback(self.host):
-            raise ValueError("listen: without tls_certificate only a loopback address is allowed")
+            raise ValueError("without tls_certificate and tls_private_key it may listen on a loopback address only")
         return self
 
 
@@ -163,7 +210,7 @@ class Issuer(Section):
     groups_claim: str = "groups"
     token_types: Annotated[tuple[str, ...], Field(min_length=1)] = ("at+jwt",)
     max_token_age: Duration = timedelta(hours=12)
-    require: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    require: Mapping[str, Claim] = Field(default_factory=dict)
     mfa_acr: tuple[str, ...] = ()
     require_binding: bool = False
     cli_client_id: str = ""
@@ -182,7 +229,7 @@ class Account(Section):
     regions: Annotated[tuple[Region, ...], Field(min_length=1)]
     role_arn: str = ""
     external_id: str = ""
-    endpoint_url: WebAddress | Literal[""] = ""
+    endpoint_url: Annotated[str, AfterValidator(_web_address_or_none)] = ""
 
 
 class Policies(Section):
@@ -203,7 +250,7 @@ class Audit(Section):
 
     database: Annotated[str, AfterValidator(_database)] = "sqlite:///state/audit.db"
     signing_key: Annotated[str, AfterValidator(_signing_key)] = "file:state/audit.key"
-    origin: Annotated[str, Field(pattern=r"^[^\s+]{1,200}$")]
+    origin: Annotated[str, AfterValidator(_origin)]
 
 
 class Limits(Section):
@@ -219,14 +266,14 @@ class Console(Section):
 
     issuer: str = ""
     client_id: str = ""
-    client_secret: Annotated[str, Field(pattern=r"^((file|env):.+)?$")] = ""
+    client_secret: Annotated[str, AfterValidator(_optional_secret_source)] = ""
 
 
 class Webhook(Section):
     """One receiver of notices."""
 
     url: WebAddress
-    secret: Annotated[str, Field(pattern=r"^(file|env):.+$")]
+    secret: SecretSource
     events: tuple[str, ...] = ()
 
 
@@ -285,7 +332,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     else:
         if not problems:
             return settings
-    raise SettingsError(problems)
+    raise SettingsError(problems, path)
 
 
 def without_effect(settings: Settings) -> list[str]:
@@ -313,16 +360,57 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _describe_all(faults: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describe each fault, but not that a list is too short because its only element is wrong."""
-    deeper = {fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1}
+    places = [fault["loc"] for fault in faults]
+    deeper = {place[:length] for place in places for length in range(1, len(place))}
     return [_describe(fault) for fault in faults if fault["type"] != "too_short" or fault["loc"] not in deeper]
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
-    what = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        what = "there is no such setting"
+    what = _sentence(fault)
     return f"{where}: {what}" if where else what
+
+
+_SENTENCES = {
+    "missing": "is missing",
+    "string_type": "write text",
+    "string_too_short": "must not be empty",
+    "path_type": "write a path",
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
+    "int_type": "write a whole number",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "tuple_type": "write a list",
+    "too_short": "must not be empty",
+    "mapping_type": "write a table",
+    "dict_type": "write a table",
+    "model_type": "write a table",
+    "time_delta_type": "write a duration like 90s, 15m or 1h30m",
+    "literal_error": "write {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+"""Pydantic's kinds of faults, in the words of whoever writes a settings file."""
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    kind, place = str(fault["type"]), fault["loc"]
+    if kind == "extra_forbidden":
+        return _no_such_setting([str(part) for part in place])
+    if kind in _SENTENCES:
+        return _SENTENCES[kind].format_map(fault.get("ctx", {}))
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _no_such_setting(path: Sequence[str]) -> str:
+    """Guess at the part that is wrong: the section, or else the last one."""
+    section, name = path[0], path[-1]
+    if section not in Settings.model_fields:
+        close = get_close_matches(section, Settings.model_fields, n=1)
+    else:
+        close = [] if name in _keys(section) else get_close_matches(name, _keys(section), n=1)
+    return "there is no such setting" + _guess(close)
 
 
 def _override(document: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -332,7 +420,7 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> list[
         if name.startswith(PREFIX):
             path = name.removeprefix(PREFIX).lower().split(_SEPARATOR)
             if not _place(document, path, _literal(environment[name])):
-                problems.append(f"{name}: there is no such setting")
+                problems.append(f"{name}: {_no_such_setting(path)}")
     return problems
 
 

@@ -65,16 +65,16 @@ def difference(connection: sqlite3.Connection) -> str:
         model.executescript(SCHEMA)
         wanted = _definitions(model)
     found = _definitions(connection)
-    names = sorted({definition[:2] for definition in {*wanted} ^ {*found}}, key=lambda name: (name[0] != "table", name))
+    names = sorted({definition[:2] for definition in wanted ^ found}, key=lambda name: (name[0] != "table", name))
     if not names:
-        return "" if len(found) == len(wanted) else "something is defined twice"
+        return ""
     kind, name = names[0]
     known, there = ((kind, name) in {definition[:2] for definition in side} for side in (wanted, found))
     what = "is not defined as it was made" if known and there else "is missing" if known else "does not belong there"
     return f"the {kind} {name!r} {what}"
 
 
-def _definitions(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+def _definitions(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
     """Answer kind, name, table and SQL of everything in a database, however the SQL is laid out."""
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-    return [tuple(" ".join(str(column).split()) for column in row) for row in rows]
+    return {tuple(" ".join(str(column).split()) for column in row) for row in rows}

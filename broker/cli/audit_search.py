@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from argparse import ArgumentTypeError
-from dataclasses import replace
 
 from broker.cli.audit_files import reader
 from broker.cli.configuration import settings_of
@@ -109,14 +108,15 @@ def _full(arguments: Namespace, what: str, opened: SqliteReader) -> str | None:
     """Answer a full name; a short one is tried in every place of the settings, each a look-up in the index."""
     from broker.audit.stores import Filters
 
-    name = getattr(arguments, what)
+    name: str | None = getattr(arguments, what)
     if name is None or "/" in name:
-        return name and str(name)
+        return name
     form = "issuer/subject" if what == "actor" else "account/region/name"
     if arguments.database:
         raise _Unclear(f"--{what} takes {form} here: without settings, nobody knows where {name} belongs")
     names = [f"{place}/{name}" for place in _places(settings_of(arguments), what)]
-    known = [each for each in names if opened.search(replace(Filters(), **{what: each}), 1, None)]
+    sought = [Filters(actor=each) if what == "actor" else Filters(instance=each) for each in names]
+    known = [name for name, filters in zip(names, sought, strict=True) if opened.search(filters, 1, None)]
     if len(known) > 1:
         raise _Unclear(f"--{what} {name} can be any of {', '.join(known)}: name one")
     return known[0] if known else names[0]
@@ -181,5 +181,5 @@ def _why(item: dict[str, object]) -> str:
     details = item.get("details")
     counts = details.get("counts") if isinstance(details, dict) else None
     if isinstance(counts, dict):
-        parts += [f"{count} {cause}" for cause, count in counts.items()]
+        parts.append(", ".join(f"{count} {cause}" for cause, count in counts.items()))
     return "; ".join(parts)

@@ -86,7 +86,9 @@ def _try_it(scene: Stage) -> str:
         f"  broker audit verify --config {scene.config}",
     ]
     if scene.sshd:
-        lines.append(f"The second one prints an ssh command; here there is no ec2-user: put -l {scene.sshd.user} behind it.")
+        lines.append(
+            f"The second one prints an ssh command; here put -l {scene.sshd.user} behind it, as there is no ec2-user."
+        )
     return "\n".join(lines)
 
 

@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 _COLUMNS = ("ACCOUNT", "REGION", "KEY PAIR", ">BITS", "FINGERPRINT AT AWS", "ADDED")
 _COVERAGE_COLUMNS = ("INSTANCE", "KEY PAIR", "STATE")
 HELD, MISSING, OTHER, DEFAULT = "held", "not held", "another key at AWS", "default, none needed"
+_STATES = f"""\
+What the column STATE says:
+  `{HELD}`  the key is in custody
+  `{MISSING}`  add it with `broker keys add`
+  `{OTHER}`  AWS has a new key under that name: add that one
+  `{DEFAULT}`  AWS itself gives the passwords of the region's default key pair
+Exits with 1 when a key is not held or is another one.
+"""
 _SHARED = 0o044
 
 
@@ -71,11 +79,7 @@ def configure(parser: ArgumentParser) -> None:
         help="file:PATH (32 random bytes as base64, mode 0600), env:NAME or kms:ARN",
     )
     covered = verb("coverage", "whether the password of each Windows instance can be opened", _coverage)
-    covered.epilog = (
-        f"STATE is `{HELD}`: the key is in custody; `{MISSING}`: add it; `{OTHER}`: AWS has a new key under that name; "
-        f"`{DEFAULT}`: the region's default key pair, whose password AWS gives in clear. "
-        "Exits with 1 when a key is missing or another."
-    )
+    covered.epilog = _STATES
     add_format(covered, "table", "json", "yaml")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from functools import partial
 
 from broker.cli.exits import Exit
@@ -22,20 +22,20 @@ WIDTH = 90
 class Parser(ArgumentParser):
     """Of a command, and of each of its verbs."""
 
-    def __init__(self, *, description: str, **others: Any) -> None:
+    def __init__(self, *, description: str, **others: Any) -> None:  # noqa: ANN401  # as argparse's stubs have it
         self._options: list[str] = []
         self.has_verbs = False
+        self._words: list[str] = []
         sentence = f"{description[0].upper()}{description[1:].removesuffix('.')}."
         others |= {"formatter_class": partial(RawDescriptionHelpFormatter, width=WIDTH), "allow_abbrev": False}
         super().__init__(description=sentence, **others)
 
-    def add_argument(self, *names: str, **others: Any) -> Action:  # type: ignore[override]  # no named parameters
+    def add_argument(self, *names: str, **others: Any) -> Action:  # noqa: ANN401  # as argparse's stubs have it
         """Add an argument, and remember an option's names."""
-        if others.get("help") is not SUPPRESS:
-            self._options += [name for name in names if name.startswith("--")]
+        self._options += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **others)
 
-    def add_subparsers(self, **others: Any) -> _SubParsersAction[Any]:
+    def add_subparsers(self, **others: Any) -> _SubParsersAction[Any]:  # noqa: ANN401  # as argparse's stubs have it
         """Make room for verbs."""
         self.has_verbs = True
         return super().add_subparsers(**others)
@@ -44,21 +44,26 @@ class Parser(ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> tuple[Namespace, list[str]]:
         """Parse, and refuse what is left over."""
-        known, others = super().parse_known_args(args, namespace)
+        self._words = [*(args or ())]
+        known, others = super().parse_known_args(self._words, namespace)
         if others:
-            self.error(self._unknown(others))
+            self.error(f"there is no place for {others[0]!r}")
         return known, []
 
     def error(self, message: str) -> Never:
         """Say in one line what is wrong, and end."""
-        sys.stderr.write(f"{self.prog}: {plain(message)}; see {self.prog} --help\n")
+        sentence = self._mistyped() or message
+        sys.stderr.write(f"{self.prog}: {plain(sentence)}; see {self.prog} --help\n")
         raise SystemExit(Exit.USAGE)
 
-    def _unknown(self, others: list[str]) -> str:
+    def _mistyped(self) -> str:
+        """Name the first option that there is not. It is the cause, whatever argparse stumbled on first."""
+        own = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        options = [word.partition("=")[0] for word in own if word.startswith("--")]
+        unknown = next((option for option in options if option not in {*self._options, "--help"}), None)
+        if unknown is None or self.has_verbs:
+            return ""
         from difflib import get_close_matches
 
-        option = next((word.partition("=")[0] for word in others if word.startswith("-")), None)
-        if option is None:
-            return f"there is no place for {others[0]!r}"
-        close = get_close_matches(option, self._options, n=1)
-        return f"there is no option {option}" + (f", did you mean {close[0]}?" if close else "")
+        close = get_close_matches(unknown, self._options, n=1)
+        return f"there is no option {unknown}" + (f" (did you mean {close[0]}?)" if close else "")

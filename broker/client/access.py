@@ -67,12 +67,16 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
         host, port, parts = "", None, urlsplit("")
     if parts.scheme not in {"https", "http"} or not host or parts.query or parts.fragment or "@" in parts.netloc:
         shown = "" if "@" in url or "?" in url else f" ({url})"  # what may hold a secret is not repeated
-        raise Misconfigured(f"BROKER_URL{shown} is not an address such as https://broker.example.com or https://host:8443")
+        raise Misconfigured(
+            f"BROKER_URL{shown} is not an address such as https://broker.example.com or https://host:8443"
+        )
     if parts.path.rstrip("/").endswith(_ROUTES) or f"{_ROUTES}/" in parts.path:
         raise Misconfigured(f"BROKER_URL ({url}) is the address of the service alone: leave out {_ROUTES}")
     secure = parts.scheme == "https"
     if not secure and not _LOOPBACK.fullmatch(host):
-        raise Misconfigured(f"BROKER_URL ({url}) has to begin with https:// (plain http only works on this very machine)")
+        raise Misconfigured(
+            f"BROKER_URL ({url}) has to begin with https:// (plain http only works on this very machine)"
+        )
     return secure, host, port or (443 if secure else 80), parts.path.rstrip("/")
 
 

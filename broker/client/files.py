@@ -48,7 +48,7 @@ class CredentialFolder:
             raise Misconfigured("this is not the name of an instance")
         self.path = Path(output).absolute().joinpath(*place, self.name)
         if not str(self.path).isprintable() or any(text in str(self.path) for text in ('"', "\\", "${")):
-            raise Misconfigured("--output: ssh cannot use a folder with a line end, \", \\ or ${ in its name")
+            raise Misconfigured('--output: ssh cannot use a folder with a line end, ", \\ or ${ in its name')
         self._make()
 
     def write(self, credential: CredentialDocument) -> dict[str, str]:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from broker import __version__
 from broker.client.errors import BrokerProblem, Misconfigured, Unreachable, Untrusted
+from broker.client.tokens import advice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,8 +111,6 @@ class Connection:
     def _advised(self, problem: BrokerProblem) -> BrokerProblem:
         """Add what only the owner of the token may know."""
         if problem.code == "invalid_token" and not problem.next:
-            from broker.client.tokens import advice
-
             problem.next = advice(self._shown, time.time())
         return problem
 
@@ -152,13 +151,17 @@ def tls_context(access: Access) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=access.ca_file)
     except OSError as error:
-        raise Misconfigured(f"BROKER_CA_FILE ({access.ca_file}) cannot be used: {_fault(error, 'not a PEM file')}") from error
+        raise Misconfigured(
+            f"BROKER_CA_FILE ({access.ca_file}) cannot be used: {_fault(error, 'not a PEM file')}"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if access.client_cert:
         try:
             context.load_cert_chain(access.client_cert, access.client_key)
         except OSError as error:
-            named = f"BROKER_CLIENT_CERT ({access.client_cert}) and BROKER_CLIENT_KEY ({access.client_key or 'not set'})"
+            named = (
+                f"BROKER_CLIENT_CERT ({access.client_cert}) and BROKER_CLIENT_KEY ({access.client_key or 'not set'})"
+            )
             raise Misconfigured(f"{named} cannot be used: {_fault(error, 'not a matching pair')}") from error
     return context
 

@@ -6,6 +6,7 @@ request is durable, and nothing leaves before the issue is.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -194,7 +195,7 @@ class CredentialDesk:
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
             credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
-        except Exception as error:
+        except BaseException as error:  # a request that is cancelled by a stop is closed too
             await self._ledger.append(_failed(known, error))
             raise
         # The last gate: a credential whose event is not durable does not exist.
@@ -243,10 +244,14 @@ class CredentialDesk:
 
 
 def _unspoken(platform: Platform) -> ProtocolNotSupported:
-    return ProtocolNotSupported(detail=f"The platform of this instance is {platform}, which speaks {platform.protocol}.")
+    return ProtocolNotSupported(
+        detail=f"The platform of this instance is {platform}, which speaks {platform.protocol}."
+    )
 
 
-def _failed(event: Event, error: Exception) -> Event:
+def _failed(event: Event, error: BaseException) -> Event:
+    if isinstance(error, CancelledError):  # AWS may have minted, and nobody waited for the answer
+        return replace(event, event="credential.failed", outcome="unknown", error="outcome_unknown")
     failed = replace(event, event="credential.failed", outcome="failure", error=BrokerError.code)
     if not isinstance(error, BrokerError):
         return failed

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NamedTuple
 
-from broker.errors import BrokerError, Denied, UpstreamError
+from broker.errors import BrokerError, Denied, UpstreamError, UpstreamUnavailable
 from broker.lightsail.faults import REFUSED
 from broker.model import LIGHTSAIL_REGIONS, Instance, InstanceRef, Platform, Protocol
 
@@ -32,6 +32,8 @@ async def probe(gateway: Gateway, account: str, region: str) -> Probed:
         return Probed((f"{where}: Lightsail has no such region",))
     try:
         await gateway.caller_identity(account)
+    except UpstreamUnavailable as error:
+        return Probed((f"{where}: AWS cannot be reached: {error.cause}",))
     except BrokerError as error:
         return Probed((f"{where}: the AWS credentials do not work: {error.cause}",))
     listing = {

@@ -303,18 +303,20 @@ async def test_open_requests_that_are_not_those_of_the_events_stop_the_start(
         assert connection.execute("SELECT count(*) FROM events").fetchone() == before
 
 
-async def test_an_answer_hidden_with_its_hash_is_found_under_the_checkpoint(
+async def test_an_answer_that_was_changed_with_its_hash_is_found_below_the_nodes_of_the_tree(
     log: AuditLog, database: Path, tmp_path: Path, signer: Signer
 ) -> None:
-    crashed = await left_open(log, database, tmp_path)
+    await log.append(an_event("credential.requested", 1))
+    await log.append(an_event("credential.issued", 1))
+    await asyncio.gather(*(log.append(an_event()) for _ in range(300)))
+    await log.checkpoint()
+    crashed = copy_as_if_the_machine_stopped(database, tmp_path)
     with closing(sqlite3.connect(crashed, isolation_level=None)) as connection:
         connection.create_function("sha_leaf", 1, leaf_hash)
-        connection.execute(
-            "UPDATE events SET leaf = CAST(replace(leaf, 'credential.issued', 'credential.issues') AS BLOB)"
-        )
-        connection.execute("UPDATE events SET leaf_hash = sha_leaf(leaf)")
-        connection.execute("INSERT INTO open_requests VALUES(2, 'request-1')")
-    assert await refused(crashed, signer)
+        connection.execute("UPDATE events SET leaf = CAST(replace(leaf, 'issued', 'issues') AS BLOB) WHERE idx = 2")
+        connection.execute("UPDATE events SET leaf_hash = sha_leaf(leaf) WHERE idx = 2")
+        connection.execute("INSERT INTO open_requests VALUES(1, 'request-1')")
+    assert "not those that the newest checkpoint sealed" in await refused(crashed, signer)
 
 
 # -- checkpoints

@@ -102,8 +102,8 @@ class TestEveryStore:
         assert store.open_requests() == []
 
     def test_a_request_is_closed_only_by_what_comes_after_it(self, store: Store) -> None:
-        store.append(a_batch(CompactRange(), "credential.issued", "credential.requested"))
-        assert store.open_requests() == [1]
+        store.append(a_batch(CompactRange(), "e", "credential.issued", "credential.requested"))
+        assert store.open_requests() == [2]
 
     def test_the_newest_event_of_a_name_is_found_below_an_index(self, store: Store) -> None:
         store.append(a_batch(CompactRange(), "a", "b", "a", "b"))

@@ -65,10 +65,18 @@ def test_uncovered_policies_are_talked_about_and_fail_nothing(
 def test_tables_that_are_missing_or_unreadable_do_not_pass(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "tests" / "a.yaml").write_text("cases: [")
     assert broker_policy("test", str(directory)) == 1
-    assert f"{directory}/tests/a.yaml:1:1: not YAML" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{directory}/tests/a.yaml:1:1: not YAML" in shown
+    assert "case" not in shown
     (directory / "tests" / "a.yaml").unlink()
     assert broker_policy("test", str(directory)) == 1
+    shown, told = capsys.readouterr()
+    assert (shown, "there are no truth tables" in told) == ("", True)
 
 
-def test_a_directory_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
-    assert broker_policy("check", str(tmp_path / "gone")) == 2
+def test_a_directory_that_is_not_there_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert broker_policy("check", "gone") == 2
+    assert f"{tmp_path}/gone: there is no such directory; copy the shipped `policies`" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
-from broker.cli.keys import HELD, MISSING, OTHER, covered, forget, keep, seal_anew
+from broker.cli.keys import DEFAULT, HELD, MISSING, OTHER, covered, forget, keep, seal_anew
 from broker.cli.main import main
 from broker.emulator import Emulator, Fixture
 from broker.errors import AuditUnavailable, InvalidRequest, KeyNotHeld, KeysUnavailable
@@ -137,7 +137,21 @@ async def test_coverage_names_what_could_not_be_opened(custody: Custody) -> None
     ]
     aws = Aws({"team-key": aws_fingerprint(rsa_key()), "made-again": aws_fingerprint(rsa_key(2)), "lost-key": "x"})
     states = {row["instance"].split("/")[-1]: row["state"] for row in await covered(custody, aws, instances)}
-    assert states == {"win-1": HELD, "win-2": OTHER, "win-3": MISSING, "win-4": HELD}
+    assert states == {
+        "win-1": HELD,
+        "win-2": OTHER,
+        "win-3": MISSING,
+        "win-4": HELD,
+        "win-5": DEFAULT,
+        "win-6": DEFAULT,
+    }
+
+
+async def test_aws_is_not_asked_for_key_pairs_where_only_the_default_one_is_used(custody: Custody) -> None:
+    there = replace(windows("win-1", ""), ref=InstanceRef("main", "us-east-1", "win-1"))
+    assert await covered(custody, Aws(), [there]) == [
+        {"instance": "main/us-east-1/win-1", "key_pair": "LightsailDefaultKeyPair", "state": DEFAULT}
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +196,7 @@ def folder(lightsail: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "broker.toml").write_text(
         '[[issuers]]\nname = "corp"\nissuer = "https://id.example.com"\naudience = "broker"\n'
         f'[[accounts]]\nname = "main"\nregions = ["eu-west-1"]\nendpoint_url = "{lightsail.url}"\n'
-        '[audit]\norigin = "broker.example.com/audit"\n'
+        '[audit]\norigin = "keys.test/audit"\n'
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BROKER_CONFIG", raising=False)
@@ -221,7 +235,11 @@ def test_a_key_s_life_in_custody(keys: Keys, folder: Path) -> None:
     assert (item["key_pair"], item["bits"], item["fingerprint"]) == ("team-key", 2048, aws_fingerprint(rsa_key()))
     coverage = keys("keys", "coverage", "--format", "json")
     assert coverage.code == 0, coverage.err
-    assert json.loads(coverage.out) == [{"instance": "main/eu-west-1/win-1", "key_pair": "team-key", "state": "held"}]
+    shown = {row["instance"]: (row["key_pair"], row["state"]) for row in json.loads(coverage.out)}
+    assert shown == {
+        "main/eu-west-1/win-1": ("team-key", "held"),
+        "main/eu-west-1/win-2": ("LightsailDefaultKeyPair", "default, none needed"),
+    }
 
     new = folder / "new.key"
     new.write_bytes(base64.b64encode(bytes(range(32))))
@@ -234,6 +252,9 @@ def test_a_key_s_life_in_custody(keys: Keys, folder: Path) -> None:
     assert "team-key" in keys("keys", "list").out
 
     assert keys("keys", "remove", "team-key", *PLACE).code == 0
+    again = keys("keys", "remove", "team-key", *PLACE)
+    assert again.code == 2
+    assert "no key of main/eu-west-1/team-key is in custody; `broker keys list`" in again.err
     assert json.loads(keys("keys", "list", "--format", "json").out) == []
     events = keys("audit", "search", "--format", "json").out
     for name in ("keys.added", "keys.rewrapped", "keys.removed"):
@@ -250,6 +271,21 @@ def test_a_file_is_read_and_refused_in_words(keys: Keys, folder: Path) -> None:
     wrong.write_bytes(b"\xff\xfe")
     assert "one private key" in keys("keys", "add", "team-key", *PLACE, "--private-key", "wrong.pem").err
     assert keys("keys", "add", "team-key", *PLACE, "--private-key", "nowhere.pem").code == 2
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_key_file_that_others_can_read_is_warned_about(keys: Keys, folder: Path, mode: int, *, warned: bool) -> None:
+    (folder / "key").write_text(pem(rsa_key()))
+    (folder / "key").chmod(mode)
+    added = keys("keys", "add", "team-key", *PLACE, "--private-key", "key")
+    assert added.code == 0
+    assert ("key can be read by other users" in added.err) is warned
+
+
+def test_the_help_of_coverage_explains_every_state(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["keys", "coverage", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(f"`{state}`" in shown for state in (HELD, MISSING, OTHER, DEFAULT))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,24 @@ def test_what_is_not_the_address_of_a_service_is_refused(url: str) -> None:
         Access.from_environment({"BROKER_URL": url, "BROKER_TOKEN": "t"})
 
 
+@pytest.mark.parametrize("url", [f"{URL}/v1", f"{URL}/v1/", f"{URL}/v1/credentials", f"{URL}/broker/v1"])
+def test_an_address_with_the_routes_in_it_is_refused(url: str) -> None:
+    with pytest.raises(Misconfigured, match=rf"BROKER_URL \({url}\) .* leave out /v1"):
+        Access.from_environment({"BROKER_URL": url, "BROKER_TOKEN": "t"})
+
+
+@pytest.mark.parametrize("url", ["https://alice:s3cret@host", "https://host/?token=s3cret"])
+def test_an_address_that_may_hold_a_secret_is_not_repeated(url: str) -> None:
+    with pytest.raises(Misconfigured) as refusal:
+        Access.from_environment({"BROKER_URL": url, "BROKER_TOKEN": "t"})
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_an_address_that_is_none_is_repeated() -> None:
+    with pytest.raises(Misconfigured, match=r"\(broker\.example\.com\)"):
+        Access.from_environment({"BROKER_URL": "broker.example.com", "BROKER_TOKEN": "t"})
+
+
 @pytest.mark.parametrize("host", ["broker.example.com", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"])
 def test_plain_http_beyond_this_machine_is_refused(host: str) -> None:
     with pytest.raises(Misconfigured, match="https://"):
@@ -64,9 +82,10 @@ def test_what_cannot_be_a_token_is_refused_and_not_repeated(content: str, tmp_pa
 
 
 def test_a_missing_token_file_is_named_by_its_variable(tmp_path: Path) -> None:
-    access = Access.from_environment({"BROKER_URL": URL, "BROKER_TOKEN_FILE": str(tmp_path / "none")})
+    path = tmp_path / "none"
+    access = Access.from_environment({"BROKER_URL": URL, "BROKER_TOKEN_FILE": str(path)})
 
-    with pytest.raises(Misconfigured, match="BROKER_TOKEN_FILE cannot be read: No such file"):
+    with pytest.raises(Misconfigured, match=rf"BROKER_TOKEN_FILE \({path}\) cannot be read: No such file"):
         access.token()
 
 

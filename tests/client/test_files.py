@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from broker.client import Misconfigured
-from broker.client.files import CredentialFolder, ssh_command
+from broker.client import Misconfigured, Unreachable
+from broker.client.files import CredentialFolder
+from broker.demo.sshd import Sshd
 from tests.doubles.client import rdp_credential, ssh_credential
 
 
@@ -40,6 +43,7 @@ def test_only_the_owner_can_read_them(credential: Any, tmp_path: Path) -> None:
         "id": 0o600,
         "id-cert.pub": 0o600,
         "known_hosts": 0o600,
+        "ssh_config": 0o600,
     }
 
 
@@ -58,7 +62,7 @@ def test_a_second_credential_takes_the_place_of_the_first(credential: Any, tmp_p
     files = CredentialFolder(str(tmp_path), "web-1").write(again)
 
     assert Path(files["known_hosts"]).read_text() == "other\n"
-    assert len(list(folder.path.iterdir())) == 3
+    assert len(list(folder.path.iterdir())) == 4
 
 
 def test_a_link_in_the_folder_is_replaced_and_not_followed(credential: Any, tmp_path: Path) -> None:
@@ -87,7 +91,26 @@ def test_a_link_instead_of_the_folder_is_refused(tmp_path: Path) -> None:
         CredentialFolder(str(tmp_path), "web-1")
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", "a", "main/eu-west-1/..", "-rf", ".ssh", "web\n1", "wéb-1", "x" * 256])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        ".",
+        "",
+        "a",
+        "a/b",
+        "/web-1",
+        "a/b/c/web-1",
+        "main/../web-1",
+        "../x/web-1",
+        "main/eu-west-1/..",
+        "-rf",
+        ".ssh",
+        "web\n1",
+        "wéb-1",
+        "x" * 256,
+    ],
+)
 def test_what_names_no_instance_names_no_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured):
         CredentialFolder(str(tmp_path), name)
@@ -104,12 +127,25 @@ def test_nothing_is_left_of_a_write_that_fails(credential: Any, tmp_path: Path) 
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
 
 
+def test_two_instances_of_one_name_do_not_share_a_folder(credential: Any, tmp_path: Path) -> None:
+    names = ["web-1", "main/eu-west-1/web-1", "main/us-east-1/web-1"]
+    kept = [CredentialFolder(str(tmp_path), name).write(credential)["private_key"] for name in names]
+
+    assert kept == [str(tmp_path / name / "id") for name in names]
+
+
+def understood(*arguments: str) -> dict[str, str]:
+    """Answer what ssh makes of its arguments, which it prints by setting."""
+    shown = subprocess.run(["ssh", "-G", *arguments], check=True, capture_output=True, text=True).stdout
+    return dict(line.split(" ", 1) for line in shown.splitlines())
+
+
 @pytest.mark.real("ssh")
-def test_ssh_understands_the_command_wherever_the_files_are(credential: Any, tmp_path: Path) -> None:
-    files = CredentialFolder(f"{tmp_path}/with spaces and %h", "web-1").write(credential)
-    command = ssh_command(credential, files)
-    shown = subprocess.run([command[0], "-G", *command[1:]], check=True, capture_output=True, text=True).stdout
-    settings = dict(line.split(" ", 1) for line in shown.splitlines())
+def test_ssh_understands_its_configuration_wherever_the_files_are(credential: Any, tmp_path: Path) -> None:
+    files = CredentialFolder(f"{tmp_path}/with spaces, 'quotes', $HOME and %h", "main/eu-west-1/web-1").write(
+        credential
+    )
+    settings = understood("-F", files["ssh_config"], "web-1")
 
     assert (settings["user"], settings["hostname"], settings["port"]) == ("ec2-user", "127.0.0.1", "2222")
     assert settings["stricthostkeychecking"] == "true"
@@ -118,3 +154,35 @@ def test_ssh_understands_the_command_wherever_the_files_are(credential: Any, tmp
     assert settings["identityfile"].replace("%%", "%") == files["private_key"]
     assert settings["certificatefile"].replace("%%", "%") == files["certificate"]
     assert settings["userknownhostsfile"].replace("%%", "%").strip('"') == files["known_hosts"]
+    assert understood("-F", files["ssh_config"], "-l", "root", "web-1")["user"] == "root"
+
+
+@pytest.mark.real("sshd", "ssh", "ssh-keygen")
+def test_ssh_logs_in_by_its_configuration(tmp_path: Path) -> None:
+    authority = ed25519.Ed25519PrivateKey.generate()
+    ca = authority.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    with Sshd(tmp_path / "sshd", trusted_ca=ca, principals=["ec2-user"]) as sshd:
+        credential: Any = ssh_credential(username="ec2-user", port=sshd.port, authority=authority)
+        credential["ssh"]["known_hosts"] = [sshd.known_hosts_line]
+        files = CredentialFolder(f"{tmp_path}/with space and %h", "web-1").write(credential)
+        command = ["ssh", "-F", files["ssh_config"], "-o", "BatchMode=yes", "-l", sshd.user, "web-1", "echo", "in"]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout) == (0, "in\n"), ended.stderr
+
+
+@pytest.mark.parametrize(
+    "odd", [{"username": "x\n  ProxyCommand id"}, {"username": "-x"}, {"host": "h\nMatch all"}, {"host": ""}]
+)
+def test_what_could_be_a_line_of_its_own_is_refused(odd: dict[str, str], credential: Any, tmp_path: Path) -> None:
+    folder = CredentialFolder(str(tmp_path), "web-1")
+    with pytest.raises(Unreachable, match="cannot use"):
+        folder.write(credential | odd)
+
+    assert not list(folder.path.iterdir())
+
+
+@pytest.mark.parametrize("odd", ['a"b', "a\\b", "a\nb", "${HOME}"])
+def test_a_folder_that_ssh_cannot_name_is_refused(odd: str, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="--output"):
+        CredentialFolder(f"{tmp_path}/{odd}", "web-1")

@@ -1,3 +1,5 @@
+import base64
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -87,7 +89,7 @@ def test_a_refusal_in_foreign_words_is_one_all_the_same(
 ) -> None:
     service.tell("POST /v1/credentials", Answer(status=502, content=content))
 
-    with pytest.raises(BrokerProblem, match="The service answered 502") as caught:
+    with pytest.raises(BrokerProblem, match="the service answered 502") as caught:
         connect().credential("web-1")
     assert (caught.value.status, caught.value.code) == (502, "")
 
@@ -226,6 +228,27 @@ def test_another_kind_of_server_is_said_in_a_sentence(said: bytes, sentence: str
 def test_plain_http_of_another_kind_is_said_in_a_sentence(connect: Connect) -> None:
     with _talking(b"SSH-2.0-OpenSSH_9.2\r\n") as port, pytest.raises(Unreachable, match="does not speak HTTP"):
         connect(BROKER_URL=f"http://127.0.0.1:{port}").credential("web-1")
+
+
+def test_plain_http_to_a_service_with_tls_is_told_to_try_https(service: ServiceDouble, connect: Connect) -> None:
+    with pytest.raises(Unreachable, match="try https:// in BROKER_URL"):
+        connect(BROKER_URL=service.url.replace("https:", "http:")).credential("web-1")
+
+
+def test_a_token_that_is_not_taken_is_looked_into(service: ServiceDouble, connect: Connect) -> None:
+    service.tell("POST /v1/credentials", problem(401, "invalid_token"))
+    expired = f"e30.{base64.urlsafe_b64encode(b'{"exp": 1}').decode()}.x"
+    for token, said in ((expired, r"expired \d+ days ago"), ("opaque", "get a new token")):
+        with pytest.raises(BrokerProblem) as caught:
+            connect(BROKER_TOKEN=token).credential("web-1")
+        assert re.search(said, caught.value.next)
+
+
+@pytest.mark.parametrize("name", ["", "/web-1", "eu-west-1/web-1", "a/b/c/d", "a//b"])
+def test_what_names_no_instance_is_not_asked_for(name: str, service: ServiceDouble, connect: Connect) -> None:
+    with pytest.raises(Misconfigured, match="NAME or ACCOUNT/REGION/NAME"):
+        connect().credential(name)
+    assert not service.seen
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_it_sleeps_as_it_was_told_and_says_so() -> None:
 
     assert wait(answers(10, 15, "ready"), 60, time, said) == "ready"
     assert time.slept == [10, 15]
-    assert said == ["Not yet. Trying again in 10 s.", "Not yet. Trying again in 15 s."]
+    assert said == ["Not yet. (trying again in 10 s)", "Not yet. (trying again in 15 s)"]
 
 
 def test_it_does_not_wait_for_what_would_come_too_late() -> None:

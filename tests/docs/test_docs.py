@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from broker import errors
 from broker.cli.exits import Exit
+from broker.cli.init import STARTER
 from broker.cli.main import COMMANDS
 from broker.errors import BrokerError
 from broker.model import Health
@@ -122,6 +123,14 @@ def test_every_setting_that_is_shown_exists(document: Path) -> None:
 def test_every_setting_of_the_production_example_exists() -> None:
     assert unknown_settings((ROOT / "deploy/broker.toml").read_text()) == []
     assert unknown_settings("[server]\nlisten_on = 1\n[nobody]\nx = 1") == ["server.listen_on", "nobody.x"]
+
+
+@pytest.mark.parametrize("text", [STARTER, (ROOT / "deploy/broker.toml").read_text()], ids=["starter", "deploy"])
+def test_every_example_shows_how_an_emulator_is_reached(text: str) -> None:
+    shown, count = re.subn(r"^# (endpoint_url = .+)$", r"\1", text, flags=re.MULTILINE)
+    assert count == 1
+    assert "endpoint_url" in tomllib.loads(shown)["accounts"][0]
+    assert unknown_settings(shown) == []
 
 
 @each_document

@@ -209,10 +209,14 @@ def problem(status: int, code: str, detail: str = "No.", retry_after: int | None
     return Answer(document | {"request_id": "req-1"} | members, status, headers)
 
 
-def ssh_credential(name: str = "web-1", username: str = "ec2-user", port: int = 2222) -> dict[str, Any]:
+def ssh_credential(
+    name: str = "web-1",
+    username: str = "ec2-user",
+    port: int = 2222,
+    authority: ed25519.Ed25519PrivateKey | None = None,
+) -> dict[str, Any]:
     """A credential with a real key, a certificate that belongs to it, and a host key."""
-    key = rsa.generate_private_key(65537, 2048)
-    authority, host = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    key, host = rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()
     host_key = host.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     certificate = (
         serialization.SSHCertificateBuilder()
@@ -223,7 +227,7 @@ def ssh_credential(name: str = "web-1", username: str = "ec2-user", port: int = 
         .valid_principals([username.encode()])
         .valid_after(0)
         .valid_before(4_000_000_000)
-        .sign(authority)
+        .sign(authority or ed25519.Ed25519PrivateKey.generate())
     )
     private = key.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, NO_PASSPHRASE)
     ssh = {

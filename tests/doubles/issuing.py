@@ -109,7 +109,7 @@ class TablePolicies:
 class DiaryGateway:
     """Answers access details at once, or fails as it was told, after so many attempts."""
 
-    def __init__(self, diary: Diary, error: BrokerError | None = None, attempts: int = 1) -> None:
+    def __init__(self, diary: Diary, error: BaseException | None = None, attempts: int = 1) -> None:
         self._diary = diary
         self._error = error
         self._attempts = attempts

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from broker.emulator import Emulator, Fixture
 from broker.emulator.callers import utc_now
 from broker.emulator.calls import Call, new_call_list
+from broker.settings import Account
 from tests.emulator.clients import lightsail
 
 
@@ -95,6 +97,7 @@ async def test_the_command_serves_until_it_is_told_to_stop(
     fixture.write_text(
         f'ssh_ca = "{company["ssh_ca"]}"\n[[instances]]\nname = "web-1"\nregion = "eu-west-1"\n'
         'blueprint = "debian_12"\nbundle = "nano_3_0"\ntags = {env = "prod"}\n'
+        '[[key_pairs]]\nname = "team-key"\nregion = "us-east-1"\nprivate_key = "team-key.pem"\n'
     )
     async with command("--listen", "127.0.0.1:0", "--fixture", str(fixture)) as process:
         assert process.stderr is not None
@@ -107,6 +110,13 @@ async def test_the_command_serves_until_it_is_told_to_stop(
     assert "export AWS_SECRET_ACCESS_KEY=emulator-secret\n" in text
     assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in text
     assert "eu-west-1/web-1  debian_12" in text
+    block = text.partition("[[accounts]]\n")[2].partition("\n\n")[0]
+    account = Account.model_validate(tomllib.loads("\n".join(map(str.strip, block.splitlines()))))
+    assert (account.name, account.regions) == ("main", ("eu-west-1", "us-east-1"))
+    assert f"export AWS_ENDPOINT_URL={account.endpoint_url}\n" in text
+    [shown_key] = [line.split() for line in text.splitlines() if "us-east-1/team-key" in line]
+    assert shown_key[1] == str(tmp_path / "team-key.pem")
+    assert (tmp_path / "team-key.pem").stat().st_size
     assert b"Traceback" not in rest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -46,7 +47,7 @@ def desk(
     *,
     instances: tuple[Instance, ...] = (instance(),),
     policies: TablePolicies | None = None,
-    aws_error: errors.BrokerError | None = None,
+    aws_error: BaseException | None = None,
     attempts: int = 1,
     vault_error: errors.BrokerError | None = None,
     refuses: tuple[str, ...] = (),
@@ -158,6 +159,14 @@ async def test_what_was_minted_and_not_opened_is_recorded_with_its_attempts_and_
     assert (failed.event, failed.error) == ("credential.failed", "key_not_held")
     assert failed.details == {"attempts": 2}
     assert failed.upstream_request_id == "aws-1"
+
+
+async def test_a_request_that_is_cancelled_on_its_way_is_closed_as_unknown() -> None:
+    office = desk(aws_error=asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.failed"]
+    assert (office.ledger.events[-1].outcome, office.ledger.events[-1].error) == ("unknown", "outcome_unknown")
 
 
 async def test_a_policy_error_denies_even_what_the_table_allows() -> None:

@@ -32,7 +32,7 @@ class RdpServer:
 
     def __init__(self, folder: Path, *, password: str, certificate: bytes, private_key: bytes) -> None:
         self._folder = folder
-        self.port = random.choice(PORTS)  # noqa: S311 - a port, not a secret
+        self.port = 0
         self._stack = ExitStack()
         self._environment: dict[str, str] = {}
         keys = folder / "server" / ".config" / "freerdp" / "shadow"
@@ -49,13 +49,17 @@ class RdpServer:
         (folder / "SAM").write_text(hashed.stdout)
 
     def __enter__(self) -> Self:
-        try:
-            self._environment = {**os.environ, "DISPLAY": f":{self._display()}"}
-            self._serve()
-        except BaseException:
+        for _ in range(3):  # ports and displays are whose they are: somebody else may take one in between
+            try:
+                self.port = random.choice(PORTS)  # noqa: S311 - a port, not a secret
+                self._environment = {**os.environ, "DISPLAY": f":{self._display()}"}
+                if self._serves():
+                    return self
+            except BaseException:
+                self._stack.close()
+                raise
             self._stack.close()
-            raise
-        return self
+        raise RuntimeError(f"the RDP server does not start:\n{self.log}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,7 +96,7 @@ class RdpServer:
         with process.stdout as said:
             return int(said.readline())
 
-    def _serve(self) -> None:
+    def _serves(self) -> bool:
         environment = {**self._environment, "HOME": str(self._folder / "server")}
         with (self._folder / "log").open("wb") as log:
             process = self._start(
@@ -107,9 +111,9 @@ class RdpServer:
         while process.poll() is None and time.monotonic() < deadline:
             with closing(socket.socket()) as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+                    return process.poll() is None
             time.sleep(0.05)
-        raise RuntimeError(f"the RDP server does not start:\n{self.log}")
+        return False
 
     def _start(
         self, command: list[str], *, stdout: int, environment: dict[str, str] | None = None

@@ -110,7 +110,7 @@ def test_every_value_can_be_overridden_by_the_environment(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize(
-    "name", ["BROKER__SERVER__COLOUR", "BROKER__SEVER__LISTEN", "BROKER__ISSUERS__AUDIENCE", "BROKER__SERVER"]
+    "name", ["BROKER__SERVER__COLOUR", "BROKER__NOBODY__LISTEN", "BROKER__ISSUERS__AUDIENCE", "BROKER__SERVER"]
 )
 def test_an_unknown_variable_is_refused_by_name(tmp_path: Path, name: str) -> None:
     assert problems(tmp_path, GOOD, {name: "x"}) == (f"{name}: there is no such setting",)
@@ -157,3 +157,79 @@ def test_durations(text: str, seconds: int) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nlisen = 'x'", "server.lisen: there is no such setting; did you mean listen?"),
+        ("[sever]\nlisten = 'x'", "sever: there is no such setting; did you mean server?"),
+        ("[server]\nlisten = 'here'", "server.listen: 'here' is not ADDRESS:PORT, such as 127.0.0.1:8443"),
+        ("[server]\nlisten = 1", "server.listen: write text"),
+        ("[server]\nworkers = 'many'", "server.workers: write a whole number"),
+        ("[server]\nworkers = 1.5", "server.workers: write a whole number"),
+        ("[server]\nworkers = 65", "server.workers: must be at most 64"),
+        ("[limits]\nconcurrent_requests = 0", "limits.concurrent_requests: must be at least 1"),
+        (
+            "[server]\ntrusted_proxies = ['10.0.0.1/8']",
+            "server.trusted_proxies.0: '10.0.0.1/8' is not a network: "
+            "write its first address and its length, as 10.0.0.0/8",
+        ),
+        ("[server]\ntrusted_proxies = 'x'", "server.trusted_proxies: write a list"),
+        ("[keys]\ndirectory = 7", "keys.directory: write a path"),
+        ("server = 7", "server: write a table"),
+        ("[notify]\nwebhooks = ['x']", "notify.webhooks.0: write a table"),
+    ],
+)
+def test_a_fault_is_told_in_the_words_of_whoever_writes_the_file(tmp_path: Path, text: str, said: str) -> None:
+    assert problems(tmp_path, f"{text}\n{GOOD}" if text.startswith("server") else f"{GOOD}{text}\n") == (said,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BROKER__SEVER__LISTEN", "x", "BROKER__SEVER__LISTEN: there is no such setting; did you mean server?"),
+        ("BROKER__SERVER__LISEN", "x", "BROKER__SERVER__LISEN: there is no such setting; did you mean listen?"),
+        ("BROKER__AUDIT__ORIGIN", "a b", "audit.origin: 'a b' is not a name for checkpoints"),
+        (
+            "BROKER__ACCOUNTS__0__REGIONS",
+            '["eu-west-9"]',
+            "accounts.0.regions.0: Lightsail is not offered in a region 'eu-west-9'; did you mean eu-west-",
+        ),
+        ("BROKER__ISSUERS__0__REQUIRE_BINDING", "maybe", "issuers.0.require_binding: write true or false"),
+        ("BROKER__ISSUERS__0__PRINCIPAL", "robot", "issuers.0.principal: write 'user' or 'workload'"),
+        ("BROKER__ISSUERS__0__MAX_TOKEN_AGE", "soon", "issuers.0.max_token_age: write a duration like"),
+        ("BROKER__ISSUERS__0__AUDIENCE", "", "issuers.0.audience: must not be empty"),
+        ("BROKER__ISSUERS__0__REQUIRE", '{"a": [1]}', "issuers.0.require.a: write text, a whole number, true or false"),
+        ("BROKER__ISSUERS__0__REQUIRE", "x", "issuers.0.require: write a table"),
+        ("BROKER__ACCOUNTS__0__ENDPOINT_URL", "x", "accounts.0.endpoint_url: use https"),
+    ],
+)
+def test_a_variable_s_fault_is_told_alike(tmp_path: Path, name: str, value: str, said: str) -> None:
+    (problem,) = problems(tmp_path, GOOD, {name: value})
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER__CONSOLE__CLIENT_SECRET", "s3cret"),
+        ("BROKER__AUDIT__DATABASE", "mysql://broker:s3cret@db"),
+        ("BROKER__KEYS__MASTER_KEY", "s3cret"),
+        ("BROKER__NOTIFY__WEBHOOKS", '[{"url": "https://hooks.example.com/s3cret", "secret": "s3cret"}]'),
+        ("BROKER__NOTIFY__WEBHOOKS", '[{"url": "http://hooks.example.com/s3cret", "secret": "env:X"}]'),
+    ],
+)
+def test_what_may_be_a_secret_is_not_repeated(tmp_path: Path, name: str, value: str) -> None:
+    (problem,) = problems(tmp_path, GOOD, {name: value})
+    assert "s3cret" not in problem
+
+
+def test_what_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD.replace('audience = "lightsail-broker"', "")) == ("issuers.0.audience: is missing",)
+
+
+def test_the_file_of_the_faults_is_known(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, GOOD), {"BROKER__SERVER__LISTEN": "x"})
+    assert caught.value.path == tmp_path / "broker.toml"
