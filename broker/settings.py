@@ -62,7 +62,7 @@ def _network(text: str) -> str:
     try:
         ipaddress.ip_network(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a network: write its first address and its length, as 10.0.0.0/8") from None
+        raise ValueError(f"{text!r} is not a network: write one like 10.0.0.0/8") from None
     return text
 
 

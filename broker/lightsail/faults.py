@@ -98,10 +98,8 @@ def translate(failure: BaseException, operation: str) -> BrokerError:
     if isinstance(failure, ClientError):
         return _client_error(failure, operation)
     if isinstance(failure, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return UpstreamError(
-            f"{operation}: there are no usable AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give"
-            f" the machine a role ({type(failure).__name__})"
-        )
+        hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+        return UpstreamError(f"{operation}: there are no usable AWS credentials: {hint} ({type(failure).__name__})")
     if isinstance(failure, ConnectionError | HTTPClientError | TimeoutError | OSError):
         return UpstreamUnavailable(f"{operation}: {type(failure).__name__}", retry_after=BUSY_SECONDS)
     kind = "the SDK gave up" if isinstance(failure, BotoCoreError) else "the answer cannot be read"

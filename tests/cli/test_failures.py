@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from broker.cli.exits import Exit
 from broker.cli.failures import explain
 from broker.errors import AuditUnavailable, BrokerError, InvalidRequest
+from broker.settings import SettingsError
 
 
 class SettingsLikeError(Exception):
@@ -40,6 +43,12 @@ def test_every_error_is_a_sentence_and_an_exit_code(
 
     written = capsys.readouterr()
     assert (written.out, written.err) == ("", "".join(f"broker: {line}\n" for line in said))
+
+
+def test_the_only_problem_of_the_settings_stands_beside_their_file(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(SettingsError(["server.listen: write text"], Path("broker.toml")), "serve")
+
+    assert capsys.readouterr().err == "broker: broker.toml: server.listen: write text\n"
 
 
 def test_a_missing_library_is_told_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,11 @@
 import json
+import os
+import pty
 import shlex
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -98,9 +101,12 @@ def test_files_are_written_and_named(terminal: Terminal, service: ServiceDouble,
     assert ended.returncode == 0
     assert Path(told["directory"]) == terminal.folder / "out" / "web-1"
     assert stat.S_IMODE(Path(told["files"]["private_key"]).stat().st_mode) == 0o600
-    assert told["command"][0] == "ssh"
+    assert told["command"] == ["ssh", "-F", told["files"]["ssh_config"], "web-1"]
     assert told["expires_at"] == "2030-01-01T00:13:00.000Z"
-    assert f'IdentityFile="{told["files"]["private_key"]}"' in ended.stderr
+    assert ended.stderr.splitlines() == [
+        f"broker: the files are in {told['directory']}, for access until 2030-01-01T00:13:00.000Z",
+        f"  {shlex.join(told['command'])}",
+    ]
     assert "PRIVATE KEY" not in ended.stdout + ended.stderr
 
 
@@ -108,9 +114,70 @@ def test_an_output_means_files(terminal: Terminal, service: ServiceDouble) -> No
     service.tell(ROUTE, Answer(rdp_credential("secret password"), 201))
     ended = terminal.broker("get", "main/eu-west-1/win-1", "--output", ".")
 
-    assert (terminal.folder / "win-1" / "password").read_text() == "secret password"
+    folder = terminal.folder / "main" / "eu-west-1" / "win-1"
+    assert (folder / "password").read_text() == "secret password"
     assert "secret password" not in ended.stdout + ended.stderr
+    assert f"open {folder}/win-1.rdp; the password of Administrator is in {folder}/password" in ended.stderr
     assert "command" not in json.loads(ended.stdout)
+
+
+def test_on_a_terminal_files_are_told_in_words_alone(
+    terminal: Terminal, service: ServiceDouble, credential: Any
+) -> None:
+    service.tell(ROUTE, Answer(credential, 201))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "broker", "get", "web-1", "--output", str(terminal.folder)]
+    ended = subprocess.run(
+        command, env=dict(terminal.environment), stdout=theirs, stderr=subprocess.PIPE, text=True, check=True
+    )
+    os.set_blocking(ours, False)
+    with pytest.raises(BlockingIOError):
+        os.read(ours, 1)
+    os.close(ours)
+    os.close(theirs)
+
+    assert ended.stderr.splitlines()[1] == f"  ssh -F {terminal.folder}/web-1/ssh_config web-1"
+
+
+@pytest.mark.parametrize("name", ["eu-west-1/web-1", "/web-1", "a/b/c/d"])
+def test_what_names_no_instance_is_wrong_usage(name: str, terminal: Terminal, service: ServiceDouble) -> None:
+    for form in ("json", "files"):
+        ended = terminal.broker("get", name, "--format", form)
+        assert ended.returncode == 2
+        assert ended.stderr == "broker: this names no instance: write NAME or ACCOUNT/REGION/NAME\n"
+    assert not service.seen
+
+
+@pytest.mark.parametrize(
+    ("code", "following", "options"),
+    [
+        ("reason_required", "To get in, give a reason.", "--reason TEXT"),
+        ("ticket_required", "", "--ticket ID"),
+        ("reason_required", "To get in, give a reason and give a ticket.", "--reason TEXT --ticket ID"),
+        ("step_up_required", "To get in, log in again and give a ticket.", "--ticket ID"),
+    ],
+)
+def test_what_is_asked_for_is_named_as_an_option(
+    code: str, following: str, options: str, terminal: Terminal, service: ServiceDouble
+) -> None:
+    service.tell(ROUTE, problem(403, code, next=following))
+
+    assert f"broker:   add: {options}\n" in terminal.broker("get", "web-1").stderr
+
+
+def test_whoever_is_denied_is_told_where_to_look(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell(ROUTE, problem(403, "denied"))
+
+    assert "broker:   next: `broker ls` shows what you may reach\n" in terminal.broker("get", "web-1").stderr
+
+
+def test_a_token_that_is_not_taken_says_what_to_do(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell(ROUTE, problem(401, "invalid_token"))
+    ended = terminal.broker("get", "web-1")
+
+    assert ended.returncode == 3
+    assert "next: get a new token; if that is refused too, give an operator the request id" in ended.stderr
+    assert "request: req-1" in ended.stderr
 
 
 def test_nothing_is_asked_for_that_cannot_be_kept(terminal: Terminal, service: ServiceDouble) -> None:
@@ -212,7 +279,9 @@ def test_what_is_not_understood_is_wrong_usage(words: list[str], terminal: Termi
     ended = terminal.broker(*words)
 
     assert ended.returncode == 2
-    assert "usage: broker get" in ended.stderr
+    assert ended.stderr.startswith("broker get: ")
+    assert ended.stderr.endswith("; see broker get --help\n")
+    assert ended.stderr.count("\n") == 1
     assert not service.seen
 
 
@@ -227,7 +296,7 @@ def test_waiting_asks_again_under_the_same_key(
     ended = terminal.broker("get", "web-1", "--wait", "1m")
 
     assert ended.returncode == 0
-    assert ended.stderr == "broker: Not yet. Trying again in 1 s.\n" * 2
+    assert ended.stderr == "broker: Not yet. (trying again in 1 s)\n" * 2
     assert len({seen.headers["idempotency-key"] for seen in service.seen}) == 1
     assert 2 <= time.monotonic() - begun < 20
 

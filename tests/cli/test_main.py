@@ -85,6 +85,67 @@ def test_a_mistyped_command_is_guessed(typed: str, meant: str, terminal: Termina
     assert f"did you mean `broker {meant}`?" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["get", "web-1", "--raeson", "x"], "broker get: there is no option --raeson (did you mean --reason?)"),
+        (["get", "--raeson=x"], "broker get: there is no option --raeson (did you mean --reason?)"),
+        (["get", "x", "--zzz\x1b"], "broker get: there is no option --zzz"),
+        (["get", "x", "--", "--raeson"], "broker get: there is no place for '--raeson'"),
+        (
+            ["keys", "add", "x", "--acount", "m"],
+            "broker keys add: there is no option --acount (did you mean --account?)",
+        ),
+        (
+            ["audit", "search", "--sinse", "1h"],
+            "broker audit search: there is no option --sinse (did you mean --since?)",
+        ),
+        (["policy", "--config", "x"], None),
+    ],
+)
+def test_a_mistyped_option_is_guessed(words: list[str], said: str | None, terminal: Terminal) -> None:
+    ended = terminal.broker(*words)
+
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    if said:
+        assert ended.stderr == f"{said}; see {said.partition(':')[0]} --help\n"
+
+
+@pytest.mark.parametrize("name", ["audit", "keys", "policy"])
+def test_a_command_without_its_verb_prints_its_help(name: str, terminal: Terminal) -> None:
+    ended = terminal.broker(name)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == terminal.broker(name, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["audit", "verify"], ["audit", "search"], ["keys", "add"], ["policy", "test"], ["get"], ["bundles"]]
+)
+def test_every_description_is_a_sentence(words: list[str], terminal: Terminal) -> None:
+    paragraph = terminal.broker(*words, "--help").stdout.split("\n\n")[1]
+
+    assert paragraph[0].isupper()
+    assert paragraph.endswith(".")
+
+
+def test_the_overview_explains_the_environment_and_every_exit_code(terminal: Terminal) -> None:
+    shown = terminal.broker("--help").stdout
+    for text in ("BROKER_CLIENT_CERT", "BROKER_CLIENT_KEY", "goes before BROKER_TOKEN_FILE", "130 interrupted"):
+        assert text in shown
+
+
+def test_the_file_of_the_settings_is_named_once(terminal: Terminal) -> None:
+    file = terminal.folder / "broker.toml"
+    file.write_text("[sever]\n[server]\nlisen = 'x'\n")
+    said = terminal.broker("keys", "list").stderr.splitlines()
+
+    assert said[0] == "broker: broker.toml: 5 problems"
+    assert "broker:   server.lisen: there is no such setting; did you mean listen?" in said
+    assert "broker:   sever: there is no such setting; did you mean server?" in said
+    assert "broker.toml" not in "".join(said[1:])
+
+
 @pytest.mark.parametrize("typed", ["--verbose", "", "main", "\x1b[2J"])
 def test_what_is_no_command_is_refused(typed: str, terminal: Terminal) -> None:
     ended = terminal.broker(typed)

@@ -116,8 +116,9 @@ class DiaryGateway:
 
     async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
         self._diary.append("aws")
-        if self._error:
+        if isinstance(self._error, BrokerError):
             self._error.attempts, self._error.upstream_request_id = self._attempts, "aws-1"
+        if self._error:
             raise self._error
         return AccessDetails(
             instance=instance.ref,
