@@ -80,7 +80,7 @@ def _welcome(emulator: Emulator) -> list[str]:
         "",
         *variables,
         "",
-        "The broker takes the two keys from there, and the address from its settings alone (broker.toml):",
+        "For broker.toml; the two keys come from the environment, the address from here alone:",
         "",
         *_account(emulator),
         "",

@@ -51,6 +51,7 @@ ENVIRONMENT = """\
   BROKER_CA_FILE      the authority of its certificate, when that is a private one
   BROKER_CLIENT_CERT  a client certificate to show, and in BROKER_CLIENT_KEY the file of its key
   BROKER_CONFIG       the settings of the service, for the commands that run it
+  NO_COLOR            no colours
   BROKER_DEBUG        show the traceback of an error
 """
 

@@ -88,7 +88,7 @@ class Connection:
             content = response.read(ANSWER_LIMIT + 1)
         except ssl.SSLCertVerificationError as error:
             self.close()
-            raise Untrusted(_distrust(self._where, error.verify_message)) from error
+            raise Untrusted(_distrust(self._where, error.verify_message, self._access.ca_file)) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"{self._where} {_reason(error)}{self._scheme_hint(error)}") from error
@@ -183,11 +183,13 @@ def _as_problem(document: dict[str, object] | None) -> Problem:
     return problem
 
 
-def _distrust(where: str, why: str) -> str:
-    return (
-        f"the certificate of {where} is not trusted ({why}), so nothing was sent; "
-        "when its authority is a private one, name it in BROKER_CA_FILE"
+def _distrust(where: str, why: str, ca_file: str | None) -> str:
+    cure = (
+        f"only the authorities in BROKER_CA_FILE ({ca_file}) are trusted"
+        if ca_file
+        else "when its authority is a private one, name its file in BROKER_CA_FILE"
     )
+    return f"the certificate of {where} is not trusted ({why}), so nothing was sent; {cure}"
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

@@ -214,8 +214,9 @@ async def test_a_full_name_is_never_ambiguous() -> None:
 
 async def test_the_other_platforms_protocol_is_refused_only_after_the_policies_allow_it() -> None:
     allowed = desk(policies=TablePolicies((*ALLOWED, (Action.RDP, "web-1"))))
-    with pytest.raises(errors.ProtocolNotSupported):
+    with pytest.raises(errors.ProtocolNotSupported) as refusal:
         await allowed.issue(credential_request(protocol=Protocol.RDP))
+    assert refusal.value.detail == "The platform of this instance is LINUX_UNIX, which speaks ssh."
     with pytest.raises(errors.Denied):
         await desk().issue(credential_request(protocol=Protocol.RDP))
     assert allowed.diary == ["credential.denied"]

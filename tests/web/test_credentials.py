@@ -167,6 +167,11 @@ async def test_a_joined_call_goes_on_when_the_one_that_began_it_is_cancelled(hal
     assert len(hall.desk.asked) == 1
 
 
+async def test_what_is_wrong_with_a_reason_is_said_plainly(client: Client) -> None:
+    refusal = await (await ask(client, reason="a\tb")).json(content_type=None)
+    assert refusal["detail"] == "reason: use printable characters on one line"
+
+
 async def test_another_body_under_the_same_key_is_refused(client: Client, hall: Hall) -> None:
     hall.desk.gate.clear()
     first = asyncio.create_task(ask(client, KEYED))
