@@ -17,7 +17,7 @@ import pytest
 from broker.emulator import Emulator, Fixture
 from broker.emulator.callers import utc_now
 from broker.emulator.calls import Call, new_call_list
-from broker.settings import Account
+from broker.settings.sections import Account
 from tests.emulator.clients import lightsail
 
 

@@ -1,0 +1,199 @@
+"""The tables of the settings file, their keys and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from broker.settings.values import (
+    Algorithm,
+    Claim,
+    Database,
+    Duration,
+    ListenAddress,
+    MasterKey,
+    Network,
+    OptionalSecretSource,
+    OptionalWebAddress,
+    Origin,
+    Region,
+    SecretSource,
+    ShortName,
+    SigningKey,
+    WebAddress,
+    is_loopback,
+)
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and nothing in it is unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Server(Section):
+    """`[server]`: where and how the service listens."""
+
+    listen: ListenAddress = "127.0.0.1:8443"
+    tls_certificate: Path | None = None
+    tls_private_key: Path | None = None
+    client_ca: Path | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, without the brackets of IPv6."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to listen on; 0 lets the system pick one."""
+        return int(self.listen.rpartition(":")[2])
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Server:
+        if (self.tls_certificate is None) != (self.tls_private_key is None):
+            raise ValueError("tls_certificate and tls_private_key: give both or neither")
+        if self.tls_certificate is None and not is_loopback(self.host):
+            raise ValueError("without tls_certificate and tls_private_key it may listen on a loopback address only")
+        return self
+
+
+class Issuer(Section):
+    """`[[issuers]]`: who may vouch for a caller."""
+
+    name: ShortName
+    issuer: WebAddress
+    audience: Annotated[str, Field(min_length=1)]
+    jwks_file: Path | None = None
+    jwks_uri: WebAddress | None = None
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "PS256", "ES256", "EdDSA")
+    principal: Literal["user", "workload"] = "user"
+    subject_claim: Annotated[str, Field(min_length=1)] = "sub"
+    groups_claim: str = "groups"
+    token_types: Annotated[tuple[str, ...], Field(min_length=1)] = ("at+jwt",)
+    max_token_age: Duration = timedelta(hours=12)
+    require: Mapping[str, Claim] = Field(default_factory=dict)
+    mfa_acr: tuple[str, ...] = ()
+    require_binding: bool = False
+    cli_client_id: str = ""
+
+    @model_validator(mode="after")
+    def _one_source_of_keys(self) -> Issuer:
+        if self.jwks_file and self.jwks_uri:
+            raise ValueError("jwks_file and jwks_uri: give one of them, or neither for discovery")
+        return self
+
+
+class Account(Section):
+    """`[[accounts]]`: an AWS account, or an emulator, where instances live."""
+
+    name: ShortName
+    regions: Annotated[tuple[Region, ...], Field(min_length=1)]
+    role_arn: str = ""
+    external_id: str = ""
+    endpoint_url: OptionalWebAddress = ""
+
+
+class Policies(Section):
+    """`[policies]`: where the Cedar policies are."""
+
+    directory: Path = Path("policies")
+
+
+class Keys(Section):
+    """`[keys]`: custody of the RSA keys that open Windows passwords."""
+
+    directory: Path = Path("state/keys")
+    master_key: MasterKey = "file:state/master.key"
+
+
+class Audit(Section):
+    """`[audit]`: the log, its signing key, and its name in the checkpoints."""
+
+    database: Database = "sqlite:///state/audit.db"
+    signing_key: SigningKey = "file:state/audit.key"
+    origin: Origin
+
+
+class Limits(Section):
+    """`[limits]`: how much one caller, and all together, may ask."""
+
+    per_caller_per_minute: Annotated[int, Field(ge=1)] = 30
+    instances_per_caller_per_hour: Annotated[int, Field(ge=1)] = 20
+    concurrent_requests: Annotated[int, Field(ge=1)] = 256
+
+
+class Console(Section):
+    """`[console]`: signing in to the audit review page."""
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret: OptionalSecretSource = ""
+
+
+class Webhook(Section):
+    """One receiver of notices."""
+
+    url: WebAddress
+    secret: SecretSource
+    events: tuple[str, ...] = ()
+
+
+class Notify(Section):
+    """`[notify]`: who is told about requests and alarms."""
+
+    webhooks: tuple[Webhook, ...] = ()
+
+
+class Settings(Section):
+    """The whole file."""
+
+    server: Server = Field(default_factory=Server)
+    issuers: Annotated[tuple[Issuer, ...], Field(min_length=1)]
+    accounts: Annotated[tuple[Account, ...], Field(min_length=1)]
+    policies: Policies = Field(default_factory=Policies)
+    keys: Keys = Field(default_factory=Keys)
+    audit: Audit
+    limits: Limits = Field(default_factory=Limits)
+    console: Console = Field(default_factory=Console)
+    notify: Notify = Field(default_factory=Notify)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Settings:
+        problems = [
+            *_repeated("issuers.name", [issuer.name for issuer in self.issuers]),
+            *_repeated("issuers.issuer", [issuer.issuer for issuer in self.issuers]),
+            *_repeated("accounts.name", [account.name for account in self.accounts]),
+        ]
+        if self.console.issuer and self.console.issuer not in {issuer.name for issuer in self.issuers}:
+            problems.append("console.issuer: there is no issuer of this name")
+        if self.server.workers > 1 and self.audit.database.startswith("sqlite:"):
+            problems.append("server.workers: more than one needs the PostgreSQL audit store")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _repeated(path: str, names: Sequence[str]) -> list[str]:
+    return [f"{path}: {name!r} stands more than once" for name in sorted({n for n in names if names.count(n) > 1})]
+
+
+TABLES: Mapping[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+LISTS: Mapping[str, type[Section]] = {
+    name: get_args(field.annotation)[0] for name, field in Settings.model_fields.items() if name not in TABLES
+}
+
+
+def keys_of(section: str) -> frozenset[str]:
+    """Answer the keys that a table knows."""
+    return frozenset({**TABLES, **LISTS}[section].model_fields)

@@ -1,0 +1,145 @@
+"""What a single value may be, and what to write instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+from broker.model import LIGHTSAIL_REGIONS
+
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `90s`, `15m`, `1h30m`, `2d`.
+
+    Raises:
+        ValueError: it is not of that form, or empty.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError("write a duration like 90s, 15m or 1h30m")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network: write one like 10.0.0.0/8") from None
+    return text
+
+
+def _short_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
+        raise ValueError(f"{text!r} is not a short name: use 1 to 63 lower-case letters, digits and '-'")
+    return text
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ValueError("use https (http only on a loopback address)")
+    return text
+
+
+def _web_address_or_none(text: str) -> str:
+    return _web_address(text) if text else text
+
+
+def _master_key(text: str) -> str:
+    if not text.startswith(("file:", "env:", "kms:")):
+        raise ValueError("use file:PATH, env:NAME or kms:ARN")
+    return text
+
+
+def _signing_key(text: str) -> str:
+    if not text.startswith("file:"):
+        raise ValueError("use file:PATH")
+    return text
+
+
+def _secret_source(text: str) -> str:
+    if not re.fullmatch(r"(file|env):.+", text):
+        raise ValueError("use file:PATH or env:NAME; the secret itself does not stand here")
+    return text
+
+
+def _optional_secret_source(text: str) -> str:
+    return _secret_source(text) if text else text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"[^\s+]{1,200}", text):
+        raise ValueError(
+            f"{text!r} is not a name for checkpoints: write one like broker.example.com/audit, without spaces and '+'"
+        )
+    return text
+
+
+def _listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError(f"{text!r} is not ADDRESS:PORT, such as 127.0.0.1:8443")
+    return text
+
+
+def _claim(value: object) -> object:
+    if not isinstance(value, str | int | bool):
+        raise ValueError("write text, a whole number, true or false")  # noqa: TRY004 - pydantic's way to refuse
+    return value
+
+
+def _database(text: str) -> str:
+    if not text.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError("use sqlite:///PATH or postgresql://…")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _region(text: str) -> str:
+    if text not in LIGHTSAIL_REGIONS:
+        close = get_close_matches(text, LIGHTSAIL_REGIONS, n=1)
+        raise ValueError(f"Lightsail is not offered in a region {text!r}" + guess(close))
+    return text
+
+
+def guess(close: Sequence[str]) -> str:
+    """Ask whether a near name was meant."""
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+ShortName = Annotated[str, AfterValidator(_short_name)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+SecretSource = Annotated[str, AfterValidator(_secret_source)]
+Claim = Annotated[str | int | bool, BeforeValidator(_claim)]
+Database = Annotated[str, AfterValidator(_database)]
+ListenAddress = Annotated[str, AfterValidator(_listen)]
+MasterKey = Annotated[str, AfterValidator(_master_key)]
+OptionalSecretSource = Annotated[str, AfterValidator(_optional_secret_source)]
+Origin = Annotated[str, AfterValidator(_origin)]
+SigningKey = Annotated[str, AfterValidator(_signing_key)]
+OptionalWebAddress = Annotated[str, AfterValidator(_web_address_or_none)]
+Network = Annotated[str, AfterValidator(_network)]
+Region = Annotated[str, AfterValidator(_region)]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
