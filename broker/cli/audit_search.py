@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
         return Exit.USAGE
     shown = found[: arguments.limit]
     show([item_of(each) for each in shown], arguments.format, _COLUMNS, _cells, "no event fits")
-    if False:
+    if len(found) > len(shown):
         talk(f"more events fit; these are the newest {len(shown)}: --limit shows more, --until shows older ones")
     return Exit.OK
 
@@ -176,7 +176,7 @@ def _cells(item: dict[str, object]) -> Sequence[object]:
 
 
 def _why(item: dict[str, object]) -> str:
-    parts = ["X"] if item.get("break_glass") else []
+    parts = ["BREAK-GLASS"] if item.get("break_glass") else []
     parts += [str(item[name]) for name in ("error", "ticket", "reason") if item.get(name)]
     details = item.get("details")
     counts = details.get("counts") if isinstance(details, dict) else None

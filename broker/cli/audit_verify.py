@@ -114,7 +114,7 @@ def _log(path: Path) -> Path:
 
     with path.open("rb") as file:
         begins = file.read(len(_SQLITE))
-    if False:
+    if begins != _SQLITE:
         what = "it is no SQLite database" if begins else "the file is empty"
         raise CannotVerify(f"{path} is not an audit log: {what}")
     return path
@@ -152,7 +152,7 @@ def _not_sealed(report: Report) -> str:
 def _summary(report: Report, verdict: str) -> str:
     state = {TAMPERED: "TAMPERED", NOT_SEALED: "not sealed yet", CLEAN: "clean"}[verdict]
     read = f"{_events(report.size)} of {report.origin}"
-    if False:
+    if report.broke_off:
         read += f" {'was' if report.size == 1 else 'were'} read before it broke"
     line = f"{state}: {read}, {report.sealed} under a checkpoint"
     if report.sealed and report.unsealed:

@@ -16,7 +16,7 @@ from broker.audit.stores import Filters
 from broker.issuing import desk
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
-from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
+from broker.web.routes import Answer, AnyRoute, Input, Nothing, Output, Visit, guarded_get
 
 _INDEX = re.compile("0|[1-9][0-9]{0,15}", re.ASCII)
 
@@ -116,56 +116,46 @@ class Audit:
     def routes(self) -> list[AnyRoute[Any, Any]]:
         """Answer the routes."""
         return [
-            Guarded(
-                method="GET",
-                path="/v1/audit/events",
-                summary="Search the audit log, newest first",
+            guarded_get(
+                "/v1/audit/events",
+                "Search the audit log, newest first",
+                self.events,
                 query=EventQuery,
-                body=Nothing,
                 answer=EntryPage,
                 errors=(errors.Denied, errors.AuditUnavailable),
-                handler=self.events,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/audit/events/{index}",
-                summary="Show one event",
+            guarded_get(
+                "/v1/audit/events/{index}",
+                "Show one event",
+                self.event,
                 query=Nothing,
-                body=Nothing,
                 answer=EntryOut,
                 errors=(errors.Denied, errors.NotFound, errors.AuditUnavailable),
-                handler=self.event,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/audit/checkpoint",
-                summary="Show the newest signed checkpoint",
+            guarded_get(
+                "/v1/audit/checkpoint",
+                "Show the newest signed checkpoint",
+                self.checkpoint,
                 query=Nothing,
-                body=Nothing,
                 answer=Note,
                 answer_type="text/plain",
                 errors=(errors.NotFound, errors.AuditUnavailable),
-                handler=self.checkpoint,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/audit/proof",
-                summary="Prove that an event is in the log",
+            guarded_get(
+                "/v1/audit/proof",
+                "Prove that an event is in the log",
+                self.proof,
                 query=ProofQuery,
-                body=Nothing,
                 answer=InclusionOut,
                 errors=(errors.NotFound, errors.AuditUnavailable),
-                handler=self.proof,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/audit/consistency",
-                summary="Prove that a longer log continues a shorter one",
+            guarded_get(
+                "/v1/audit/consistency",
+                "Prove that a longer log continues a shorter one",
+                self.consistency,
                 query=ConsistencyQuery,
-                body=Nothing,
                 answer=ConsistencyOut,
                 errors=(errors.AuditUnavailable,),
-                handler=self.consistency,
             ),
         ]
 

@@ -25,7 +25,7 @@ from broker.model import (
     Source,
 )
 from broker.web.encoding import cursor, position
-from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit
+from broker.web.routes import Answer, AnyRoute, Input, Nothing, Output, Visit, guarded_get
 
 
 class InstanceOut(Output):
@@ -152,47 +152,39 @@ class Instances:
         upstream = (errors.UpstreamError, errors.UpstreamUnavailable)
         unchanged = {304: "Nothing has changed since the ETag in If-None-Match"}
         return [
-            Guarded(
-                method="GET",
-                path="/v1/instances",
-                summary="List the instances that the caller may reach",
+            guarded_get(
+                "/v1/instances",
+                "List the instances that the caller may reach",
+                self.list,
                 query=Page,
-                body=Nothing,
                 answer=InstancePage,
                 errors=upstream,
-                handler=self.list,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/instances/{account}/{region}/{name}",
-                summary="Show one instance",
+            guarded_get(
+                "/v1/instances/{account}/{region}/{name}",
+                "Show one instance",
+                self.show,
                 query=Nothing,
-                body=Nothing,
                 answer=InstanceOut,
                 errors=(errors.Denied, *upstream),
-                handler=self.show,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/blueprints",
-                summary="List the blueprints",
+            guarded_get(
+                "/v1/blueprints",
+                "List the blueprints",
+                self.blueprints,
                 query=CatalogueQuery,
-                body=Nothing,
                 answer=BlueprintPage,
                 also=unchanged,
                 errors=upstream,
-                handler=self.blueprints,
             ),
-            Guarded(
-                method="GET",
-                path="/v1/bundles",
-                summary="List the bundles; with a blueprint, those that can run it",
+            guarded_get(
+                "/v1/bundles",
+                "List the bundles; with a blueprint, those that can run it",
+                self.bundles,
                 query=BundleQuery,
-                body=Nothing,
                 answer=BundlePage,
                 also=unchanged,
                 errors=(errors.NotFound, *upstream),
-                handler=self.bundles,
             ),
         ]
 

@@ -89,3 +89,29 @@ class Guarded(Route[Q, B]):
 
 
 AnyRoute = Open[Q, B] | Guarded[Q, B]
+
+
+def guarded_get(
+    path: str,
+    summary: str,
+    handler: Callable[[Visit[Q, Nothing], Caller], Awaitable[Answer]],
+    *,
+    query: type[Q],
+    answer: type[BaseModel],
+    answer_type: str = "application/json",
+    also: Mapping[int, str] | None = None,
+    errors: tuple[type[BrokerError], ...] = (),
+) -> Guarded[Q, Nothing]:
+    """Write down a route that looks and changes nothing."""
+    return Guarded(
+        method="GET",
+        path=path,
+        summary=summary,
+        query=query,
+        body=Nothing,
+        answer=answer,
+        answer_type=answer_type,
+        also=also or {},
+        errors=errors,
+        handler=handler,
+    )
