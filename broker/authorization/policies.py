@@ -66,7 +66,8 @@ class Policies:
             try:
                 fresh = await asyncio.to_thread(load_snapshot, self._directory, self._snapshot)
             except PoliciesUnavailable as error:
-                self._trouble = error.cause
+                # What readiness shows tells nobody where things lie on this machine.
+                self._trouble = error.cause.replace(f"{self._directory.absolute().parent}/", "")
                 return None
             self._trouble = ""
             if self._snapshot is not None and fresh.digest == self._snapshot.digest:

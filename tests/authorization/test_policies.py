@@ -96,11 +96,12 @@ async def test_policies_that_vanish_keep_the_old_set(directory: Path) -> None:
 async def test_a_change_is_noticed_by_the_watch(directory: Path) -> None:
     policies = Policies(directory)
     policies.load()
-    heard: asyncio.Queue[PolicySnapshot] = asyncio.Queue()
+    heard: asyncio.Queue[PolicySnapshot | None] = asyncio.Queue()
     watch = asyncio.create_task(policies.watch(heard.put, interval=0.01))
     try:
         (directory / "b.cedar").write_text(FORBID)
         fresh = await asyncio.wait_for(heard.get(), 20)
+        assert fresh is not None
         assert "none" in fresh.rules
         assert heard.empty()
     finally:
@@ -112,7 +113,7 @@ async def test_a_change_is_noticed_by_the_watch(directory: Path) -> None:
 async def test_a_file_that_is_still_being_written_is_not_taken_in(directory: Path) -> None:
     policies = Policies(directory)
     policies.load()
-    heard: asyncio.Queue[PolicySnapshot] = asyncio.Queue()
+    heard: asyncio.Queue[PolicySnapshot | None] = asyncio.Queue()
     watch = asyncio.create_task(policies.watch(heard.put, interval=0.2))
     try:
         with (directory / "b.cedar").open("w") as file:
@@ -125,9 +126,19 @@ async def test_a_file_that_is_still_being_written_is_not_taken_in(directory: Pat
             file.seek(0)
             file.write(FORBID)
         fresh = await asyncio.wait_for(heard.get(), 20)
+        assert fresh is not None
         assert "none" in fresh.rules
     finally:
         watch.cancel()
+
+
+async def test_a_directory_that_went_away_shows_without_its_path(directory: Path) -> None:
+    policies = Policies(directory)
+    policies.load()
+    directory.rename(directory.with_name("elsewhere"))
+    assert await policies.reload() is None
+    assert "there is no such directory" in policies.health().detail
+    assert "/" not in policies.health().detail
 
 
 async def test_a_file_without_any_policy_is_refused(directory: Path) -> None:
