@@ -135,7 +135,7 @@ async def test_a_file_that_is_still_being_written_is_not_taken_in(directory: Pat
 async def test_a_directory_that_went_away_shows_without_its_path(directory: Path) -> None:
     policies = Policies(directory)
     policies.load()
-    directory.rename(directory.with_name("elsewhere"))
+    await asyncio.to_thread(directory.rename, directory.with_name("elsewhere"))
     assert await policies.reload() is None
     assert "there is no such directory" in policies.health().detail
     assert "/" not in policies.health().detail
