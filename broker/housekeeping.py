@@ -77,12 +77,22 @@ async def _note_policies(policies: Policies, log: Log, snapshot: PolicySnapshot 
 
 
 async def record_failures(counter: FailureCounter, log: Log, every: float = 60.0) -> None:
-    """Write down once a minute how many tokens were refused, by cause: strangers cannot grow the log at will."""
-    while True:
-        await asyncio.sleep(every)
-        if counts := counter.drain_failures():
-            with suppress(AuditUnavailable):
-                await log.append(Event(event="authentication.failures", outcome="failure", details={"counts": counts}))
+    """Write down once a minute, and when cancelled, how many tokens were refused, by cause.
+
+    Counts, not one event each: strangers cannot grow the log at will.
+    """
+    try:
+        while True:
+            await asyncio.sleep(every)
+            await _record_failures(counter, log)
+    finally:
+        await _record_failures(counter, log)
+
+
+async def _record_failures(counter: FailureCounter, log: Log) -> None:
+    if counts := counter.drain_failures():
+        with suppress(AuditUnavailable):
+            await log.append(Event(event="authentication.failures", outcome="failure", details={"counts": counts}))
 
 
 @asynccontextmanager
