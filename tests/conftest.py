@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -18,6 +19,11 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
     "freerdp": lambda: all(map(shutil.which, ("xfreerdp", "freerdp-shadow-cli", "Xvfb", "winpr-hash"))),
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
 }
+
+
+def pytest_configure() -> None:
+    """Take interrupts: a job in the background of a shell ignores them, and so would every program that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -6,13 +6,15 @@ on a guess, so the ledger is poisoned: it refuses everything until it is opened 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+from uuid import uuid4
 
 from broker.audit.checkpoints import Checkpoint, CheckpointError, Signer
 from broker.audit.events import Document, decode, encode, outcome_unknown
 from broker.audit.leaves import milliseconds, parse
 from broker.audit.merkle import CompactRange, leaf_hash, nodes_from_rows
+from broker.audit.projections import ISSUED
 from broker.audit.runs import MAX_UNSEALED, SERVICE_EVENTS, STARTED, STOPPED, Runs
 from broker.audit.stores import (
     Batch,
@@ -37,6 +39,8 @@ _TAIL = 256
 _RECENT = 16_384
 """Of a long run, so many sealed events are looked through at the start for requests without an answer."""
 
+_Answer = TypeVar("_Answer")
+
 
 class Place(NamedTuple):
     """Where an event has come to lie."""
@@ -59,6 +63,7 @@ class Ledger:
         self._tree = CompactRange()
         self._reread = CompactRange()
         self._sealed = 0
+        self._owner = uuid4().hex
         self.poison = ""
         """Why nothing is accepted any more; empty while all is well."""
         self.hindrance = ""
@@ -196,25 +201,78 @@ class Ledger:
             raise self._poisoned_by(problem) from problem
 
     def _commit(self, documents: Sequence[Document], time: str) -> list[Place | AuditUnavailable]:
-        tree = self._tree.copy()
-        completed: list[tuple[int, int, bytes]] = []
-        records: list[Record] = []
         outcomes: list[Place | AuditUnavailable] = []
-        for members in documents:
-            try:
-                leaf = encode(members, tree.size, time)
-            except (TypeError, ValueError) as problem:
-                outcomes.append(AuditUnavailable(f"an event cannot be written: {problem}"))
-                continue
-            hashed = leaf_hash(leaf)
-            records.append(Record(tree.size, hashed, leaf, members | {"time": time}))
-            outcomes.append(Place(tree.size, hashed))
-            tree.append(hashed, completed)
-        if records:
-            self._store.append(Batch(self._head(self._tree), self._head(tree), records, [Node(*n) for n in completed]))
+        tree = self._tree
+
+        def write(head: Head) -> Batch:
+            nonlocal tree
+            self._catch_up(head)
+            tree = self._tree.copy()
+            completed: list[tuple[int, int, bytes]] = []
+            records: list[Record] = []
+            outcomes.clear()
+            closed = self._closed_meanwhile(documents)
+            for members in documents:
+                try:
+                    if members.get("request_id") in closed and members["event"] == ISSUED:
+                        raise ValueError("another process took the request for dead")  # noqa: TRY301 -- as one that cannot be written
+                    leaf = encode(members, tree.size, time)
+                except (TypeError, ValueError) as problem:
+                    outcomes.append(AuditUnavailable(f"an event cannot be written: {problem}"))
+                    continue
+                hashed = leaf_hash(leaf)
+                records.append(Record(tree.size, hashed, leaf, members | {"time": time}))
+                outcomes.append(Place(tree.size, hashed))
+                tree.append(hashed, completed)
+            return Batch(self._head(tree), records, [Node(*node) for node in completed])
+
+        self._store.append(write)
         self._tree = tree
         self.hindrance = ""
         return outcomes
+
+    def _catch_up(self, head: Head) -> None:
+        """Follow what other processes have appended; in a store that is not shared nobody may have.
+
+        Raises:
+            HeadMoved: when the stored head does not continue what this process has seen.
+        """
+        if head == self._head(self._tree):
+            return
+        if not self._store.shared or head.size <= self._tree.size:
+            raise HeadMoved("the audit log is not as this process left it: somebody else has written it")
+        tree = self._tree.copy()
+        while tree.size < head.size:
+            for hashed in self._store.hashes(0, tree.size, min(_REREAD, head.size - tree.size)):
+                tree.append(hashed)
+        if self._head(tree) != head:
+            raise HeadMoved("the audit log does not continue what this process has seen of it: it has forked")
+        self._tree = tree
+
+    def _closed_meanwhile(self, documents: Sequence[Document]) -> frozenset[object]:
+        """Answer the requests to be issued that are not open any more: only another process can have closed them."""
+        if not self._store.shared:
+            return frozenset()
+        issued = {str(members.get("request_id", "")) for members in documents if members["event"] == ISSUED}
+        return frozenset(issued - self._store.open_among(sorted(issued))) if issued else frozenset()
+
+    def claim(self, follower: str, seconds: float) -> int | None:
+        """Follow the log as `follower` for so long; answer how far it has come, None while another process does."""
+        now = milliseconds(self._now())
+        return self._bookkeeping(lambda: self._store.claim(follower, self._owner, now, now + int(seconds * 1000)))
+
+    def advance(self, follower: str, position: int) -> None:
+        """Note how far a follower has come."""
+        self._bookkeeping(lambda: self._store.advance(follower, self._owner, position))
+
+    def _bookkeeping(self, work: Callable[[], _Answer]) -> _Answer:
+        self._refuse_when_poisoned()
+        try:
+            return work()
+        except NotWritten as problem:
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except StoreError as problem:
+            raise self._poisoned_by(problem) from problem
 
     def tend(self, *, seal: bool = False, threshold: int = 0) -> str:
         """Check that the store is still there, and sign a checkpoint when it is time.
@@ -237,9 +295,7 @@ class Ledger:
 
     def _probe(self) -> None:
         """Find out by an empty commit whether writing works again: while it does not, nobody may send events."""
-        head = self._head(self._tree)
-        self._store.append(Batch(head, head, (), ()))
-        self.hindrance = ""
+        self._commit((), self._now())
 
     def read_back_some(self) -> None:
         """Read back what is new once it is enough, so that sealing has little left to read."""
@@ -264,6 +320,7 @@ class Ledger:
 
     def _seal(self) -> str:
         """Sign the head, but only after the stored events gave the same one."""
+        self._catch_up(self._store.head())
         while self._reread.size < self._tree.size:
             self._read_back(self._tree.size)
         head = self._head(self._reread)
@@ -287,7 +344,7 @@ class Ledger:
         """Go on only when the store says itself that nothing was written."""
         self.hindrance = str(problem)
         try:
-            if self._store.head() != self._head(self._tree):
+            if not self._store.shared and self._store.head() != self._head(self._tree):
                 raise HeadMoved("a failed commit was written after all")
         except StoreError as worse:
             raise self._poisoned_by(worse) from problem

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from broker.audit.checkpoints import Signer
 from broker.audit.events import Document, document
@@ -49,8 +49,8 @@ class _Waiting(NamedTuple):
 class _Errand(NamedTuple):
     """Something else that the writer's thread does between two batches."""
 
-    work: Callable[[Ledger], str]
-    future: asyncio.Future[str]
+    work: Callable[[Ledger], object]
+    future: asyncio.Future[Any]
 
 
 class _Stop(NamedTuple):
@@ -58,6 +58,7 @@ class _Stop(NamedTuple):
 
 
 _Item = _Waiting | _Errand | _Stop
+_Answer = TypeVar("_Answer")
 
 
 def create(store: Store, signer: Signer, clock: Clock = utc_now) -> None:
@@ -151,9 +152,32 @@ class AuditLog:
         Raises:
             AuditUnavailable: when the store cannot be read or written.
         """
+        self._refuse_when_closed()
+        return await self._errand(_seal)
+
+    def _refuse_when_closed(self) -> None:
         if self._closing:
             raise AuditUnavailable("the audit log is closed")
-        return await self._errand(_seal)
+
+    async def claim(self, follower: str, seconds: float) -> int | None:
+        """Follow the log as `follower` for so long, and let no other process do so.
+
+        Answers how far the follower has come (0 for a new one), or None while another process follows.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written.
+        """
+        self._refuse_when_closed()
+        return await self._errand(partial(Ledger.claim, follower=follower, seconds=seconds))
+
+    async def advance(self, follower: str, position: int) -> None:
+        """Note durably how far a claimed follower has come.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written, or another process follows by now.
+        """
+        self._refuse_when_closed()
+        await self._errand(partial(Ledger.advance, follower=follower, position=position))
 
     def health(self) -> Health:
         """Tell whether events can be written now."""
@@ -200,8 +224,8 @@ class AuditLog:
                 await self._errand(partial(Ledger.tend, seal=due, threshold=self._pace.checkpoint_events))
                 sealed_at = monotonic() if due else sealed_at
 
-    async def _errand(self, work: Callable[[Ledger], str]) -> str:
-        future: asyncio.Future[str] = self._loop.create_future()
+    async def _errand(self, work: Callable[[Ledger], _Answer]) -> _Answer:
+        future: asyncio.Future[_Answer] = self._loop.create_future()
         self._queue.put(_Errand(work, future))
         return await future
 
@@ -281,11 +305,11 @@ def _seal(ledger: Ledger) -> str:
     return ledger.tend(seal=True) or ledger.newest_note()
 
 
-def _answer(future: asyncio.Future[str], answer: str) -> None:
+def _answer(future: asyncio.Future[Any], answer: object) -> None:
     if not future.done():
         future.set_result(answer)
 
 
-def _fail(future: asyncio.Future[str], problem: Exception) -> None:
+def _fail(future: asyncio.Future[Any], problem: Exception) -> None:
     if not future.done():
         future.set_exception(problem)

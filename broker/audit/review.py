@@ -11,7 +11,17 @@ from typing import TypeVar
 
 from broker.audit import merkle
 from broker.audit.leaves import parse
-from broker.audit.stores import Filters, Found, Position, Reader, ReaderFactory, StoreError, TooSlow
+from broker.audit.stores import (
+    Filters,
+    Found,
+    Position,
+    Reader,
+    ReaderFactory,
+    StoredCheckpoint,
+    StoredRecord,
+    StoreError,
+    TooSlow,
+)
 from broker.errors import AuditUnavailable, InvalidRequest, NotFound, Overloaded
 
 MAX_PAGE = 200
@@ -83,6 +93,14 @@ class Review:
             NotFound: when there is none, or the reader may not see it.
         """
         return _entry(await self._find(index, accounts))
+
+    async def records(self, first: int, end: int) -> Sequence[StoredRecord]:
+        """Answer the events from `first` up to, not including, `end`, in their order: as many as are there."""
+        return await self._ask(lambda reader: reader.records(first, end))
+
+    async def checkpoints(self, after: int, limit: int) -> Sequence[StoredCheckpoint]:
+        """Answer up to `limit` checkpoints of more than `after` events, by size."""
+        return await self._ask(lambda reader: reader.checkpoints(after, limit))
 
     async def checkpoint(self) -> str:
         """Answer the newest signed note."""

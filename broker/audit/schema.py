@@ -1,5 +1,9 @@
 """The tables of a SQLite log. `leaf` holds the exact bytes that are hashed; the columns after it are for searching.
 
+`nodes` keeps the tree at its kept levels; at level 0 it keeps the leaf hashes of events that were pruned. The views
+(`projections` says what is in them) follow from the events. `followers` is how far each anchor and each receiver of
+notices has come: bookkeeping, no evidence.
+
 Standard library only: the offline verifier holds a database against the same tables that the broker makes.
 """
 
@@ -8,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-VERSION = 1
+VERSION = 2
 """`PRAGMA user_version`. A newer one is refused: this program would not know what else must hold."""
 
 SCHEMA = """
@@ -53,6 +57,28 @@ CREATE TABLE open_requests(
     request_id TEXT NOT NULL
 ) STRICT;
 CREATE INDEX open_requests_by_id ON open_requests(request_id);
+CREATE TABLE leases(
+    lease_id TEXT PRIMARY KEY,
+    idx INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    account TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leases_by_end ON leases(expires_at);
+CREATE TABLE host_keys(
+    instance TEXT PRIMARY KEY,
+    idx INTEGER NOT NULL,
+    pinned TEXT NOT NULL,
+    offered_idx INTEGER,
+    offered TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE followers(
+    name TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 

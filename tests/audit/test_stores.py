@@ -24,16 +24,20 @@ from tests.doubles.audit import an_event
 FIRST = StoredCheckpoint(0, EMPTY_ROOT, 0, "note")
 
 
+def put(store: Store, batch: Batch) -> None:
+    """Append a batch, whatever the head is."""
+    store.append(lambda _: batch)
+
+
 def a_batch(tree: CompactRange, *events: str, request_id: str = "request-0") -> Batch:
     """Make a batch that continues a tree, and grow the tree by it."""
-    before = Head(tree.size, tree.root())
     records: list[Record] = []
     completed: list[tuple[int, int, bytes]] = []
     for event in events:
         leaf = encode(document(an_event(event, request_id=request_id)), tree.size, "2026-01-31T09:30:00.000Z")
         records.append(Record(tree.size, leaf_hash(leaf), leaf, parse(leaf)))
         tree.append(leaf_hash(leaf), completed)
-    return Batch(before, Head(tree.size, tree.root()), records, [Node(*node) for node in completed])
+    return Batch(Head(tree.size, tree.root()), records, [Node(*node) for node in completed])
 
 
 @pytest.fixture(params=["sqlite"])
@@ -65,7 +69,7 @@ class TestEveryStore:
         self, store: Store, make_store: Callable[[], Store]
     ) -> None:
         batch = a_batch(CompactRange(), *["e"] * 300)
-        store.append(batch)
+        put(store, batch)
         store.close()
         again = make_store()
         again.open()
@@ -76,13 +80,19 @@ class TestEveryStore:
         assert again.hashes(8, 0, 1) == [batch.nodes[0].hash]
         again.close()
 
-    def test_a_batch_on_another_head_is_refused_and_leaves_nothing(self, store: Store) -> None:
+    def test_what_is_written_is_told_the_head_and_may_refuse_it(self, store: Store) -> None:
         tree = CompactRange()
-        store.append(a_batch(tree, "e"))
-        with pytest.raises(HeadMoved):
-            store.append(a_batch(CompactRange(), "other"))
-        assert store.head() == Head(1, tree.root())
-        store.append(a_batch(tree, "e"))
+        put(store, a_batch(tree, "e"))
+        told: list[Head] = []
+
+        def refuse(head: Head) -> Batch:
+            told.append(head)
+            raise HeadMoved("not mine")
+
+        with pytest.raises(HeadMoved, match="not mine"):
+            store.append(refuse)
+        assert told == [store.head()] == [Head(1, tree.root())]
+        put(store, a_batch(tree, "e"))
         assert store.head().size == 2
 
     def test_hashes_that_are_not_there_are_an_error(self, store: Store) -> None:
@@ -93,20 +103,20 @@ class TestEveryStore:
 
     def test_a_request_is_open_until_it_is_issued_or_failed(self, store: Store) -> None:
         tree = CompactRange()
-        store.append(a_batch(tree, "credential.requested", request_id="a"))
-        store.append(a_batch(tree, "credential.requested", "credential.denied", request_id="b"))
+        put(store, a_batch(tree, "credential.requested", request_id="a"))
+        put(store, a_batch(tree, "credential.requested", "credential.denied", request_id="b"))
         assert store.open_requests() == [0, 1]
-        store.append(a_batch(tree, "credential.issued", request_id="a"))
+        put(store, a_batch(tree, "credential.issued", request_id="a"))
         assert store.open_requests() == [1]
-        store.append(a_batch(tree, "credential.failed", request_id="b"))
+        put(store, a_batch(tree, "credential.failed", request_id="b"))
         assert store.open_requests() == []
 
     def test_a_request_is_closed_only_by_what_comes_after_it(self, store: Store) -> None:
-        store.append(a_batch(CompactRange(), "e", "credential.issued", "credential.requested"))
+        put(store, a_batch(CompactRange(), "e", "credential.issued", "credential.requested"))
         assert store.open_requests() == [2]
 
     def test_the_newest_event_of_a_name_is_found_below_an_index(self, store: Store) -> None:
-        store.append(a_batch(CompactRange(), "a", "b", "a", "b"))
+        put(store, a_batch(CompactRange(), "a", "b", "a", "b"))
         assert [store.newest("a", end) for end in (0, 1, 2, 3, 9)] == [None, 0, 0, 2, 2]
         assert store.newest("c", 9) is None
 
@@ -116,6 +126,26 @@ class TestEveryStore:
         newest = store.newest_checkpoint()
         assert newest is not None
         assert newest.note == "five"
+
+    def test_of_some_requests_those_that_are_open_are_told(self, store: Store) -> None:
+        tree = CompactRange()
+        put(store, a_batch(tree, "credential.requested", request_id="a"))
+        put(store, a_batch(tree, "credential.requested", "credential.failed", request_id="b"))
+        assert store.open_among(["a", "b", "c"]) == {"a"}
+        assert store.open_among([]) == frozenset()
+
+    def test_a_follower_begins_at_nothing_and_stays_where_it_came(
+        self, store: Store, make_store: Callable[[], Store]
+    ) -> None:
+        assert store.claim("anchor:vault", "me", 0, 1000) == 0
+        store.advance("anchor:vault", "me", 7)
+        assert store.claim("anchor:vault", "me", 500, 1500) == 7
+        assert store.claim("another", "me", 0, 1000) == 0
+        store.close()
+        again = make_store()
+        again.open()
+        assert again.claim("anchor:vault", "the next process", 1500, 2500) == 7
+        again.close()
 
     def test_it_is_made_only_once(self, store: Store, make_store: Callable[[], Store]) -> None:
         with pytest.raises(StoreError, match="already"):
@@ -171,13 +201,13 @@ def change(database: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 1, 99])
 def test_a_log_of_another_schema_version_is_refused(database: Path, version: int) -> None:
     SqliteStore(database).create(FIRST)
     change(database, f"PRAGMA user_version={version}")
     with pytest.raises(StoreError, match=f"version {version}"):
         SqliteStore(database).open()
-    change(database, "PRAGMA user_version=1")
+    change(database, "PRAGMA user_version=2")
     store = SqliteStore(database)
     store.open()
     store.close()
@@ -200,9 +230,9 @@ def test_a_full_store_is_a_clean_failure(database: Path) -> None:
     store = SqliteStore(database, max_pages=40)
     store.open()
     tree = CompactRange()
-    store.append(a_batch(tree, "e"))
+    put(store, a_batch(tree, "e"))
     with pytest.raises(NotWritten, match="FULL"):
-        store.append(a_batch(tree, *["e"] * 500))
+        put(store, a_batch(tree, *["e"] * 500))
     assert store.head().size == 1
     store.close()
 

@@ -309,8 +309,8 @@ def test_the_layout_of_the_schema_in_the_file_does_not_matter(log: Path, signer:
 
 
 def test_the_log_of_a_newer_broker_cannot_be_verified(log: Path, signer: Signer) -> None:
-    tamper(log, "PRAGMA user_version=2")
-    with pytest.raises(CannotVerify, match="version 2"):
+    tamper(log, "PRAGMA user_version=3")
+    with pytest.raises(CannotVerify, match="version 3"):
         verify_database(log, signer.verifier)
 
 

@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from broker.audit.stores import Batch, StoreError
+from broker.audit.stores import Batch, Head, StoreError, Write
 from broker.audit.stores.sqlite import SqliteStore
 from broker.model import (
     Caller,
@@ -44,13 +44,18 @@ class FaultyStore(SqliteStore):
         self.gate.set()
         self.batches: list[int] = []
 
-    def append(self, batch: Batch) -> None:
+    def append(self, write: Write) -> None:
         """Wait for the gate; fail without writing, or write and fail, when told so."""
         self.gate.wait(10)
         if self.fail_before is not None:
             raise self.fail_before
-        super().append(batch)
-        self.batches.append(len(batch.records))
+
+        def counted(head: Head) -> Batch:
+            batch = write(head)
+            self.batches.append(len(batch.records))
+            return batch
+
+        super().append(counted)
         if self.fail_after is not None:
             raise self.fail_after
 

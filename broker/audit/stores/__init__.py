@@ -24,7 +24,7 @@ class InUse(StoreError):
 
 
 class HeadMoved(StoreError):
-    """The stored head is not the expected one: somebody else has appended."""
+    """The stored head is not one that the log can continue: somebody else has written what must not be there."""
 
 
 class Head(NamedTuple):
@@ -70,12 +70,15 @@ class StoredCheckpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction appends: it begins at `before` and ends at `after`. Without records it is a trial."""
+    """What one transaction appends, and the head that comes of it. Without records it is a trial."""
 
-    before: Head
     after: Head
     records: Sequence[Record]
     nodes: Sequence[Node]
+
+
+Write = Callable[[Head], Batch]
+"""Told the head that the store has locked, answers what comes after it. May be asked again when a commit is retried."""
 
 
 class TreeReader(Protocol):
@@ -92,6 +95,11 @@ class TreeReader(Protocol):
 
 class Store(TreeReader, Protocol):
     """The writing side. Every method may raise StoreError."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes append to the same log, so that its head moves by itself."""
+        ...
 
     def create(self, first: StoredCheckpoint) -> None:
         """Make an empty log with its first checkpoint (size 0), durable when this returns; then close it."""
@@ -113,11 +121,12 @@ class Store(TreeReader, Protocol):
         """Answer the stored head."""
         ...
 
-    def append(self, batch: Batch) -> None:
-        """Commit a batch durably, with its nodes, head and projections.
+    def append(self, write: Write) -> None:
+        """Lock the head, and commit durably what `write` puts after it: events, nodes, head and views together.
+
+        What `write` raises leaves nothing written, and comes out as it is.
 
         Raises:
-            HeadMoved: when the stored head is not `batch.before`; nothing was written.
             NotWritten: after a clean failure; nothing was written.
             StoreError: when nobody knows whether it was written.
         """
@@ -141,6 +150,25 @@ class Store(TreeReader, Protocol):
 
     def open_requests(self) -> Sequence[int]:
         """Answer the indices of `credential.requested` events that neither issued nor failed."""
+        ...
+
+    def open_among(self, request_ids: Sequence[str]) -> frozenset[str]:
+        """Answer those of some requests that are still open; inside `append`, as its transaction sees it."""
+        ...
+
+    def claim(self, follower: str, owner: str, now: int, until: int) -> int | None:
+        """Let `owner` follow the log as `follower` until a time (ms since 1970); None while another one does.
+
+        Answers how far the follower has come; 0 for a new one.
+        """
+        ...
+
+    def advance(self, follower: str, owner: str, position: int) -> None:
+        """Note durably how far the follower has come.
+
+        Raises:
+            NotWritten: somebody else follows by now.
+        """
         ...
 
 
@@ -176,6 +204,30 @@ class Found(NamedTuple):
     record: StoredRecord
 
 
+class StoredLease(NamedTuple):
+    """A lease that had not ended when the newest one was issued. Times are milliseconds since 1970."""
+
+    lease_id: str
+    idx: int
+    expires_at: int
+    actor: str
+    instance: str
+    account: str
+
+
+class StoredHostKeys(NamedTuple):
+    """What an instance is held to. `pinned` and `offered` are texts `<algorithm> <sha256 hex>`.
+
+    `idx` is the event that pinned them; `offered_idx` the one that was refused because AWS named `offered`, if any.
+    """
+
+    instance: str
+    idx: int
+    pinned: tuple[str, ...]
+    offered_idx: int | None
+    offered: tuple[str, ...]
+
+
 class Reader(TreeReader, Protocol):
     """The reading side: a connection that cannot write, for one thread."""
 
@@ -193,6 +245,28 @@ class Reader(TreeReader, Protocol):
 
     def find(self, index: int) -> Found | None:
         """Answer one event."""
+        ...
+
+    def records(self, first: int, end: int) -> Sequence[StoredRecord]:
+        """Answer the records from `first` up to, not including, `end`: as many of them as are there."""
+        ...
+
+    def checkpoints(self, after: int, limit: int) -> Sequence[StoredCheckpoint]:
+        """Answer up to `limit` checkpoints of a greater size than `after`, by size."""
+        ...
+
+    def leases(
+        self, now: int, *, accounts: frozenset[str] | None, actor: str | None, instance: str | None
+    ) -> Sequence[StoredLease]:
+        """Answer the leases that end after `now`, the first to end first; None is any."""
+        ...
+
+    def host_keys(self, instance: str) -> StoredHostKeys | None:
+        """Answer what one instance (`account/region/name`) is held to."""
+        ...
+
+    def all_host_keys(self) -> Sequence[StoredHostKeys]:
+        """Answer what every instance is held to, by name."""
         ...
 
     def newest_checkpoint(self) -> StoredCheckpoint | None:

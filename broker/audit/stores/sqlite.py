@@ -8,22 +8,23 @@ other connection to this file is read-only and never checkpoints; see `sqlite_re
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from broker.audit.leaves import search_columns
+from broker.audit.projections import Apply, Change, Insert, changes, together
 from broker.audit.schema import SCHEMA, VERSION, difference
 from broker.audit.stores import (
     Batch,
     Head,
-    HeadMoved,
     NotWritten,
     Record,
     StoredCheckpoint,
     StoredRecord,
     StoreError,
+    Write,
 )
 from broker.audit.stores.files import FileIdentity, ProcessLock, check_existing, make_new, sync_folder
 
@@ -40,11 +41,11 @@ _CLEAN = {
     sqlite3.SQLITE_TOOBIG,
 }
 
-_CLOSING = {"credential.issued", "credential.failed"}
-
 
 class SqliteStore:
     """A log in the file `path`. `max_pages` bounds it, for tests of a full disk."""
+
+    shared = False
 
     def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
         self._path = path
@@ -131,19 +132,9 @@ class SqliteStore:
             raise StoreError("the audit log has no head")
         return Head(*row)
 
-    def append(self, batch: Batch) -> None:
-        """Commit a batch: events, nodes, head and open requests together."""
-        self._commit(lambda connection: self._append(connection, batch))
-
-    def _append(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        moved = connection.execute(
-            "UPDATE head SET size = ?, root = ? WHERE size = ? AND root = ?", (*batch.after, *batch.before)
-        )
-        if moved.rowcount != 1:
-            raise HeadMoved("the audit log was appended to by somebody else")
-        _insert(connection, "events", [_row(record) for record in batch.records])
-        _insert(connection, "nodes", batch.nodes)
-        _project(connection, batch.records)
+    def append(self, write: Write) -> None:
+        """Commit a batch: events, nodes, head and views together."""
+        self._commit(lambda connection: _append(connection, write(self.head())))
 
     def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
         connection = self._connection
@@ -177,9 +168,7 @@ class SqliteStore:
 
     def add_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
         """Commit a checkpoint."""
-        self._commit(
-            lambda connection: connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?, ?)", checkpoint).close()
-        )
+        self._run("INSERT INTO checkpoints VALUES(?, ?, ?, ?)", checkpoint)
 
     def newest(self, event: str, end: int) -> int | None:
         """Answer where the newest event of a kind lies below `end`, as its index has it."""
@@ -192,6 +181,33 @@ class SqliteStore:
         """Answer the indices of requests that were neither answered nor refused."""
         with translated():
             return [index for (index,) in self._connection.execute("SELECT idx FROM open_requests ORDER BY idx")]
+
+    def open_among(self, request_ids: Sequence[str]) -> frozenset[str]:
+        """Answer which of these are open."""
+        places = ", ".join("?" * len(request_ids))
+        query = f"SELECT request_id FROM open_requests WHERE request_id IN ({places})"  # noqa: S608 -- values are bound
+        with translated():
+            return frozenset(request_id for (request_id,) in self._connection.execute(query, request_ids))
+
+    def claim(self, follower: str, owner: str, now: int, until: int) -> int | None:
+        """Claim a follower. Only an earlier process can have left another owner here, and this one has the lock."""
+        del now
+        with translated():
+            row = self._connection.execute(
+                "SELECT position, owner FROM followers WHERE name = ?", (follower,)
+            ).fetchone()
+        if row is None or row[1] != owner:
+            position = row[0] if row else 0
+            self._run("INSERT OR REPLACE INTO followers VALUES(?, ?, ?, ?)", (follower, position, owner, until))
+            return position
+        return int(row[0])
+
+    def advance(self, follower: str, owner: str, position: int) -> None:
+        """Move a follower on."""
+        self._run("UPDATE followers SET position = ? WHERE name = ? AND owner = ?", (position, follower, owner))
+
+    def _run(self, statement: str, values: Sequence[object]) -> None:
+        self._commit(lambda connection: connection.execute(statement, values).close())
 
 
 class translated:  # noqa: N801 -- used like a function, as the standard library's `suppress` is
@@ -243,12 +259,13 @@ def _settle(connection: sqlite3.Connection) -> None:
 
 def read_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
     """Read neighbouring hashes of one kept level; StoreError when one is missing."""
-    if level:
-        query = "SELECT hash FROM nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
-        rows = connection.execute(query, (level, first, first + count)).fetchall()
-    else:
-        query = "SELECT leaf_hash FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"
-        rows = connection.execute(query, (first, first + count)).fetchall()
+    query = "SELECT hash FROM nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
+    rows = []
+    if not level:
+        events = "SELECT leaf_hash FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"
+        rows = connection.execute(events, (first, first + count)).fetchall()
+    if len(rows) < count:  # level 0 is there for events that were pruned, which are older than all others
+        rows = connection.execute(query, (level, first, first + count)).fetchall() + rows
     if len(rows) != count:
         raise StoreError(f"hashes are missing at level {level} from {first}")
     return [row[0] for row in rows]
@@ -264,7 +281,7 @@ def _row(record: Record) -> tuple[object, ...]:
     return record.idx, record.leaf_hash, record.leaf, *search_columns(record.members)
 
 
-def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]], otherwise: str = "") -> None:
     """Insert in few statements: each one hands the interpreter lock away and must wait to get it back."""
     if not rows:
         return
@@ -274,18 +291,25 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[
     for chunk in _CHUNKS:
         while left >= chunk:
             values = [value for row in islice(waiting, chunk) for value in row]
-            connection.execute(f"INSERT INTO {table} VALUES {', '.join([place] * chunk)}", values)  # noqa: S608 -- our own names
+            statement = f"INSERT INTO {table} VALUES {', '.join([place] * chunk)} {otherwise}"  # noqa: S608 -- our own names
+            connection.execute(statement, values)
             left -= chunk
 
 
-def _project(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
-    """Keep the view of requests that have no answer yet. Ids are unique: the edge makes them."""
-    opened = [(r.idx, _request_id(r.members)) for r in records if r.members["event"] == "credential.requested"]
-    closed = [(_request_id(r.members), r.idx) for r in records if r.members["event"] in _CLOSING]
-    _insert(connection, "open_requests", opened)
-    for place in closed:
-        connection.execute("DELETE FROM open_requests WHERE request_id = ? AND idx < ?", place)
+def _append(connection: sqlite3.Connection, batch: Batch) -> None:
+    connection.execute("UPDATE head SET size = ?, root = ?", batch.after)
+    _insert(connection, "events", [_row(record) for record in batch.records])
+    _insert(connection, "nodes", batch.nodes)
+    changed = (change for record in batch.records for change in changes(record.idx, record.members))
+    for _, group in together(changed):
+        _apply(connection, group)
 
 
-def _request_id(members: Mapping[str, object]) -> str:
-    return str(members.get("request_id", ""))
+def _apply(connection: sqlite3.Connection, group: Sequence[Change]) -> None:
+    """Bring one group of changes into its view."""
+    if isinstance(group[0], Insert):
+        rows = [change.row for change in group if isinstance(change, Insert)]
+        _insert(connection, group[0].view, rows, "ON CONFLICT DO NOTHING")
+    for change in group:
+        if isinstance(change, Apply):
+            connection.execute(change.statement, change.values)

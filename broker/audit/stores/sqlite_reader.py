@@ -6,12 +6,24 @@ write-ahead log; a read-only connection does neither, so the one writer stays th
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from broker.audit.stores import Filters, Found, Head, Position, StoredCheckpoint, StoredRecord, StoreError, TooSlow
+from broker.audit.stores import (
+    Filters,
+    Found,
+    Head,
+    Position,
+    StoredCheckpoint,
+    StoredHostKeys,
+    StoredLease,
+    StoredRecord,
+    StoreError,
+    TooSlow,
+)
 from broker.audit.stores.sqlite import read_hashes, read_newest_checkpoint, translated
 
 _FIELDS = "time, idx, account, leaf_hash, leaf"
@@ -57,6 +69,44 @@ class SqliteReader:
             row = self._connection.execute(f"SELECT {_FIELDS} FROM events WHERE idx = ?", (index,)).fetchone()  # noqa: S608 -- our own constant
         return row and _found(row)
 
+    def records(self, first: int, end: int) -> Sequence[StoredRecord]:
+        """Answer a range of records."""
+        query = "SELECT idx, leaf_hash, leaf FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"
+        with translated():
+            return [StoredRecord(*row) for row in self._connection.execute(query, (first, end))]
+
+    def checkpoints(self, after: int, limit: int) -> Sequence[StoredCheckpoint]:
+        """Answer checkpoints by size."""
+        query = "SELECT size, root, time, note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?"
+        with translated():
+            return [StoredCheckpoint(*row) for row in self._connection.execute(query, (after, limit))]
+
+    def leases(
+        self, now: int, *, accounts: frozenset[str] | None, actor: str | None, instance: str | None
+    ) -> Sequence[StoredLease]:
+        """Answer what is out, by its end."""
+        query = "SELECT * FROM leases WHERE expires_at > ? ORDER BY expires_at, lease_id"
+        with translated():
+            found = [StoredLease(*row) for row in self._connection.execute(query, (now,))]
+        return [
+            lease
+            for lease in found
+            if (accounts is None or lease.account in accounts)
+            and actor in {None, lease.actor}
+            and instance in {None, lease.instance}
+        ]
+
+    def host_keys(self, instance: str) -> StoredHostKeys | None:
+        """Answer what one instance is held to."""
+        with translated():
+            row = self._connection.execute("SELECT * FROM host_keys WHERE instance = ?", (instance,)).fetchone()
+        return row and host_keys_of(row)
+
+    def all_host_keys(self) -> Sequence[StoredHostKeys]:
+        """Answer what every instance is held to."""
+        with translated():
+            return [host_keys_of(row) for row in self._connection.execute("SELECT * FROM host_keys ORDER BY instance")]
+
     def search(self, filters: Filters, limit: int, after: Position | None) -> Sequence[Found]:
         """Answer events by (time, index), newest first, by keyset."""
         query, values = _query(filters, limit, after)
@@ -71,6 +121,12 @@ class SqliteReader:
             raise
         finally:
             self._connection.set_progress_handler(None, 0)
+
+
+def host_keys_of(row: tuple[str, int, str, int | None, str | None]) -> StoredHostKeys:
+    """Read a row of the view of host keys; any store keeps the lists as JSON."""
+    instance, index, pinned, offered_index, offered = row
+    return StoredHostKeys(instance, index, tuple(json.loads(pinned)), offered_index, tuple(json.loads(offered or "[]")))
 
 
 def _found(row: tuple[int, int, str, bytes, bytes]) -> Found:

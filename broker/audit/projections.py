@@ -1,0 +1,111 @@
+"""The views of the log: what is open, what is out, which host keys are pinned. Each follows from the events alone.
+
+`changes` says what one event changes in them; a store applies that in the transaction that appends the event, and a
+rebuild by replay must give the same tables. Pure, standard library only.
+
+- `open_requests`: `credential.requested` without its `issued` or `failed`.
+- `leases`: credentials that were issued and had not ended when the newest one was issued.
+- `host_keys`: the keys that each instance is held to, as JSON; `offered` is what AWS named when it named others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from broker.audit.leaves import milliseconds, search_columns
+
+VIEWS: Final[Mapping[str, Sequence[str]]] = {
+    "open_requests": ("idx", "request_id"),
+    "leases": ("lease_id", "idx", "expires_at", "actor", "instance", "account"),
+    "host_keys": ("instance", "idx", "pinned", "offered_idx", "offered"),
+}
+"""Every view and its columns, the key first."""
+
+REQUESTED: Final = "credential.requested"
+ISSUED: Final = "credential.issued"
+FAILED: Final = "credential.failed"
+WITHHELD: Final = "credential.withheld"
+ACCEPTED: Final = "host_keys.accepted"
+CLOSING: Final = frozenset({ISSUED, FAILED})
+HOST_KEY_CHANGED: Final = "host_key_changed"
+
+_CLOSE = "DELETE FROM open_requests WHERE request_id = ? AND idx < ?"
+_EXPIRE = "DELETE FROM leases WHERE expires_at <= ?"
+_END = "DELETE FROM leases WHERE lease_id = ?"
+_OFFER = "UPDATE host_keys SET offered_idx = ?, offered = ? WHERE instance = ?"
+_ACCEPT = (
+    "INSERT INTO host_keys VALUES(?, ?, ?, NULL, NULL) ON CONFLICT(instance) DO UPDATE SET"
+    " idx = excluded.idx, pinned = excluded.pinned, offered_idx = NULL, offered = NULL"
+)
+
+
+class Insert(NamedTuple):
+    """A new row of a view; a row of the same key stays as it is."""
+
+    view: str
+    row: tuple[object, ...]
+
+
+class Apply(NamedTuple):
+    """A statement, with `?` for each value."""
+
+    statement: str
+    values: tuple[object, ...]
+
+
+Change = Insert | Apply
+
+
+def changes(index: int, members: Mapping[str, object]) -> Iterator[Change]:
+    """Answer what the event at `index` changes in the views, in order."""
+    event = members.get("event")
+    if event == REQUESTED:
+        yield Insert("open_requests", (index, _text(members, "request_id")))
+    elif event in CLOSING:
+        yield Apply(_CLOSE, (_text(members, "request_id"), index))
+    if event == ISSUED:
+        yield from _issued(index, members)
+    elif event == WITHHELD:
+        yield Apply(_END, (_text(members, "lease_id"),))
+    elif event == FAILED and members.get("error") == HOST_KEY_CHANGED:
+        yield Apply(_OFFER, (index, _host_keys(members), search_columns(members).instance))
+    elif event == ACCEPTED:
+        yield Apply(_ACCEPT, (search_columns(members).instance, index, _host_keys(members)))
+
+
+def _issued(index: int, members: Mapping[str, object]) -> Iterator[Change]:
+    columns = search_columns(members)
+    yield Apply(_EXPIRE, (columns.time,))
+    lease_id, end = _text(members, "lease_id"), _text(members, "expires_at")
+    if lease_id and end and (expires_at := milliseconds(end)) > columns.time:
+        yield Insert("leases", (lease_id, index, expires_at, columns.actor, columns.instance, columns.account))
+    if pinned := _host_keys(members):
+        yield Insert("host_keys", (columns.instance, index, pinned, None, None))
+
+
+def together(many: Iterable[Change]) -> Iterator[tuple[str, Sequence[Change]]]:
+    """Group the changes of a batch by view or statement, each group at the place of its first.
+
+    What one request changes comes in the order of its events, and no statement undoes what another request did, so
+    the order between groups holds for each of them.
+    """
+    groups: dict[str, list[Change]] = {}
+    for change in many:
+        group = groups.setdefault(change[0], [])
+        if change not in group[-1:]:  # one time, one statement
+            group.append(change)
+    yield from groups.items()
+
+
+def _host_keys(members: Mapping[str, object]) -> str:
+    """Answer the host keys that an event names, as JSON; empty when it names none."""
+    details = members.get("details")
+    named = details.get("host_keys") if isinstance(details, Mapping) else None
+    return json.dumps(sorted(map(str, named))) if isinstance(named, Sequence) and named else ""
+
+
+def _text(members: Mapping[str, object], name: str) -> str:
+    member = members.get(name)
+    return member if isinstance(member, str) else ""
