@@ -35,6 +35,10 @@ demo: $(VENV)/demo.stamp  ## Try it: an embedded Lightsail, a broker, two creden
 test: $(VENV)/dev.stamp  ## Run the whole test suite (ARGS="-k words", JOBS=0 for one process)
 	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
+.PHONY: test-long
+test-long: $(VENV)/dev.stamp  ## Kill and starve a broker at every system call of its log (minutes)
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=load -m long $(ARGS)
+
 .PHONY: check
 check: format lint types architecture policies  ## Ask everything a reviewer would ask
 

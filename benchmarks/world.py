@@ -19,7 +19,7 @@ from typing import BinaryIO
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from broker import settings, state, wiring
+from broker import settings, state
 from broker.demo.stage import make_tls
 from broker.emulator import Emulator, Fixture
 
@@ -71,7 +71,7 @@ class World:
 
     def events(self) -> Counter[str]:
         """Answer how many events of each kind the audit log holds."""
-        path = wiring.database(settings.load(self.folder / "broker.toml", {}))
+        path = self.folder / "state" / "audit.db"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return Counter(dict(database.execute("SELECT event, count(*) FROM events GROUP BY event")))
 

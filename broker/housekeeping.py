@@ -146,6 +146,14 @@ async def watch_keys(custody: Custody, every: float = 1.0) -> None:
             _log.warning("the keys in custody", problems=known)
 
 
+def report_anchor(name: str, trouble: str) -> None:
+    """Say that an anchor of the log does not take checkpoints, or that it is well again."""
+    if trouble:
+        _log.error("an anchor of the audit log", anchor=name, detail=trouble)
+    else:
+        _log.info("an anchor of the audit log takes checkpoints again", anchor=name)
+
+
 async def ended(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it is gone."""
     task.cancel()

@@ -278,6 +278,11 @@ class HostKey:
     public_key: str
     sha256: str
 
+    @property
+    def text(self) -> str:
+        """Write it as the audit log has it: `<algorithm> <sha256>`."""
+        return f"{self.algorithm} {self.sha256}"
+
 
 @dataclass(frozen=True, slots=True)
 class SshKeyPair:
@@ -351,6 +356,8 @@ class Event:
     actor: Caller | None = None
     source: Source | None = None
     instance: InstanceRef | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Those of the instance when it was decided on."""
     target: str = ""
     """What was asked for, when it names no instance that the broker knows."""
     protocol: Protocol | None = None
@@ -364,6 +371,31 @@ class Event:
     upstream_request_id: str = ""
     error: str = ""
     details: Mapping[str, str | int | bool | tuple[str, ...] | Mapping[str, int]] = field(default_factory=dict)
+
+
+EVENTS = (
+    "audit.key_rotated",
+    "audit.migrated",
+    "audit.pruned",
+    "audit.read",
+    "audit.rebuilt",
+    "authentication.failures",
+    "credential.denied",
+    "credential.failed",
+    "credential.issued",
+    "credential.requested",
+    "credential.withheld",
+    "host_keys.accepted",
+    "host_keys.refused",
+    "keys.added",
+    "keys.removed",
+    "keys.rewrapped",
+    "policies.loaded",
+    "service.started",
+    "service.stopped",
+    "spool.rejected",
+)
+"""Every event that the broker writes."""
 
 
 @dataclass(frozen=True, slots=True)

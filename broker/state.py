@@ -9,7 +9,7 @@ from pathlib import Path
 from broker import wiring
 from broker.audit import log
 from broker.audit.keyfiles import create_signing_key, public_path
-from broker.audit.stores.sqlite import SqliteStore
+from broker.audit.stores import StoreError, opening
 from broker.errors import AuditUnavailable, KeysUnavailable
 from broker.settings import Settings
 from broker.unsealing.files import require_private
@@ -31,20 +31,29 @@ def create(settings: Settings) -> Iterator[str]:
 
 
 def _audit(settings: Settings) -> Iterator[str]:
-    database, signing_key = wiring.database(settings), wiring.signing_key(settings)
-    if database.exists() and signing_key.exists():
+    database, signing_key = opening.name_of(settings.audit.database), wiring.signing_key(settings)
+    exists = _exists(settings.audit.database)
+    if exists and signing_key.exists():
         return
-    if database.exists() or signing_key.exists():
-        there, lost = (database, signing_key) if database.exists() else (signing_key, database)
+    if exists or signing_key.exists():
+        there, lost = (database, signing_key) if exists else (signing_key, database)
         raise AuditUnavailable(
             f"{there} is there, but {lost} is not: restore it from your backup; a new one would hide the loss"
         )
-    _private_folder(database.parent)
+    if file := wiring.database_file(settings):
+        _private_folder(file.parent)
     _private_folder(signing_key.parent)
     verifier = create_signing_key(signing_key, settings.audit.origin)
-    log.create(SqliteStore(database), wiring.signer(settings))
+    log.create(wiring.store(settings), wiring.signer(settings))
     yield f"created the audit log {database}"
     yield f"created its signing key; auditors pin the public one, {public_path(signing_key)}: {verifier}"
+
+
+def _exists(database: str) -> bool:
+    try:
+        return opening.exists(database)
+    except StoreError as problem:
+        raise AuditUnavailable(str(problem)) from problem
 
 
 def _custody(settings: Settings) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,22 +17,33 @@ from functools import partial
 from pathlib import Path
 
 from broker import __version__
-from broker.audit.checkpoints import Signer
+from broker.audit.anchoring import Anchors
+from broker.audit.anchors import Anchor, Kept, Place
+from broker.audit.checkpoints import CheckpointError, Signer
+from broker.audit.continuity import History
+from broker.audit.cosignatures import WitnessKey
+from broker.audit.file_anchor import FileAnchor
+from broker.audit.following import Report
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog
 from broker.audit.operators import operator_log as open_for_operator
 from broker.audit.review import Review
 from broker.audit.spool import Append, Spool
-from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.stores.sqlite_reader import SqliteReader
+from broker.audit.stores import Store, StoreError, opening
+from broker.audit.stores.address import sqlite_path
+from broker.audit.syslog_anchor import SyslogAnchor
+from broker.audit.views import Views
+from broker.audit.witnessing import WitnessAnchor
 from broker.authorization.policies import Policies
 from broker.delivery.credentials import credential
+from broker.errors import AuditUnavailable
 from broker.housekeeping import (
     collecting,
     ended,
     record_failures,
     record_policies,
     reload_policies,
+    report_anchor,
     watch_keys,
     watch_policies,
 )
@@ -42,10 +54,16 @@ from broker.issuing.desk import CredentialDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
 from broker.lightsail.key_service import key_service
+from broker.lightsail.object_store import Bucket, object_store
 from broker.lightsail.session import Account
 from broker.model import Clock, Health, utc_now
+from broker.notification import Outbox, notifying
 from broker.observability import Metrics
+from broker.outbound.notices import Burst, Selection
+from broker.outbound.webhooks import BadSecret, Receiver, load_secret
+from broker.outbound.witnesses import connected
 from broker.settings import Settings, SettingsError
+from broker.settings.sections import Anchor as AnchorSettings
 from broker.unsealing.custody import Custody
 from broker.unsealing.masterkeys import MasterKey, kms_region, load_master_key
 from broker.unsealing.vault import Vault
@@ -55,19 +73,32 @@ from broker.web.audit import Audit
 from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
+from broker.web.hosts import Hosts
 from broker.web.instances import Instances
+from broker.web.leases import Leases
 from broker.web.server import Listener, bind, tls_context
 
 
-def database(settings: Settings) -> Path:
-    """Answer the file of the audit log.
+def store(settings: Settings) -> Store:
+    """Answer where the audit log is kept, for writing.
 
     Raises:
-        SettingsError: it is to be in PostgreSQL, which this version cannot do.
+        AuditUnavailable: what its database needs is not installed.
     """
-    if not settings.audit.database.startswith("sqlite:///"):
-        raise SettingsError(["audit.database: this version keeps the log in SQLite only: sqlite:///PATH"])
-    return Path(settings.audit.database.removeprefix("sqlite:///"))
+    try:
+        return opening.store(settings.audit.database)
+    except StoreError as problem:
+        raise AuditUnavailable(str(problem)) from problem
+
+
+def address(settings: Settings) -> socket.socket:
+    """Take the address to serve on, without listening yet."""
+    return bind(settings.server.host, settings.server.port)
+
+
+def share(limit: int, settings: Settings) -> int:
+    """Answer what of a limit one process may use up: each counts for itself, and together they keep to it."""
+    return max(1, limit // settings.server.workers)
 
 
 def signing_key(settings: Settings) -> Path:
@@ -90,6 +121,26 @@ def accounts(settings: Settings) -> list[Account]:
     return [Account(**dict(account)) for account in settings.accounts]
 
 
+def receivers(settings: Settings) -> list[Receiver]:
+    """Answer who is told of what happens, each with the secret that signs.
+
+    Raises:
+        SettingsError: a secret is missing, open to others or none; names every one.
+    """
+    found, problems = [], []
+    for index, webhook in enumerate(settings.notify.webhooks):
+        try:
+            secret = load_secret(webhook.secret)
+        except BadSecret as problem:
+            problems.append(f"notify.webhooks.{index}.secret: {problem}")
+        else:
+            selection = Selection(webhook.events, webhook.tags)
+            found.append(Receiver(webhook.name, webhook.url, secret, selection, webhook.allow_private))
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
 @asynccontextmanager
 async def master_key(settings: Settings) -> AsyncIterator[MasterKey]:
     """Load the key-custody master key; with `kms:`, the client stays open as long as the context."""
@@ -104,7 +155,74 @@ async def master_key(settings: Settings) -> AsyncIterator[MasterKey]:
 @asynccontextmanager
 async def audit_log(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[AuditLog]:
     """Open the log for writing."""
-    log = await AuditLog.open(SqliteStore(database(settings)), signer(settings), clock=clock, version=__version__)
+    log = await AuditLog.open(store(settings), signer(settings), clock=clock, version=__version__)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+@asynccontextmanager
+async def anchors(
+    settings: Settings, review: Review, clock: Clock = utc_now, report: Report = report_anchor
+) -> AsyncIterator[Anchors]:
+    """Open the way to every anchor."""
+    async with AsyncExitStack() as stack:
+        places = [
+            Place(each.name, await stack.enter_async_context(_anchor(each, settings, clock)), each.required)
+            for each in settings.audit.anchors
+        ]
+        yield Anchors(places, History(review, signer(settings).verifier), clock, report)
+
+
+@asynccontextmanager
+async def _anchor(anchor: AnchorSettings, settings: Settings, clock: Clock) -> AsyncIterator[Anchor]:
+    """Open the way to one anchor."""
+    match anchor:
+        case AnchorSettings(kind="file", path=Path() as path):
+            yield Kept(FileAnchor(path, database_file(settings)))
+        case AnchorSettings(kind="s3", region=str(region)):
+            names = ("prefix", "retention", "role_arn", "external_id", "endpoint_url")
+            more = {name: getattr(anchor, name) for name in names}
+            async with object_store(Bucket(name=anchor.bucket, region=region, **more), clock) as store:
+                yield Kept(store)
+        case AnchorSettings(kind="syslog", address=str(address)):
+            yield Kept(SyslogAnchor(address, clock))
+        case AnchorSettings(kind="witness", url=str(url), key=str(key), path=Path() as path):
+            async with connected(url, allow_private=anchor.allow_private) as ask:
+                cosigned = _witness_key(anchor.name, key).time_on
+                yield WitnessAnchor(ask, cosigned, FileAnchor(path, database_file(settings)), clock)
+        case _:
+            raise SettingsError([f"audit.anchors: {anchor.name} is not complete"])
+
+
+async def sealed(log: AuditLog, anchored: Anchors, review: Review) -> None:
+    """End the log and bring its last checkpoint to the anchors; nobody reads it when SQLite tidies up at its close."""
+    await log.end()
+    await anchored.finish()
+    await review.rest()
+
+
+def _witness_key(name: str, text: str) -> WitnessKey:
+    try:
+        return WitnessKey.parse(text)
+    except CheckpointError as problem:
+        raise SettingsError([f"audit.anchors: {name}: key: {problem}"]) from problem
+
+
+def database_file(settings: Settings) -> Path | None:
+    """Answer the file of the audit log; None when it is not in a file."""
+    return sqlite_path(settings.audit.database)
+
+
+@asynccontextmanager
+async def exclusive_log(
+    settings: Settings, key: Signer | None = None, clock: Clock = utc_now
+) -> AsyncIterator[AuditLog]:
+    """Open the log for an operator's work on the log itself; with SQLite, no service may have it meanwhile."""
+    log = await AuditLog.open(
+        store(settings), key or signer(settings), clock=clock, version=__version__, announce=False
+    )
     try:
         yield log
     finally:
@@ -116,8 +234,9 @@ async def operator_log(
     settings: Settings, say: Callable[[str], object], clock: Clock = utc_now
 ) -> AsyncIterator[Append]:
     """Answer how an operator's command records what it does, whether or not the service runs; `say` tells people."""
-    store, spool = SqliteStore(database(settings)), Spool(database(settings), clock)
-    async with open_for_operator(store, signer(settings), spool, say=say, clock=clock) as append:
+    file = database_file(settings)
+    spool = Spool(file, clock) if file else None
+    async with open_for_operator(store(settings), signer(settings), spool, say=say, clock=clock) as append:
         yield append
 
 
@@ -132,24 +251,39 @@ class Service:
 
 
 @asynccontextmanager
-async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Service]:
-    """Run the service until the context ends."""
+async def service(
+    settings: Settings, clock: Clock = utc_now, bound: socket.socket | None = None
+) -> AsyncIterator[Service]:
+    """Run the service until the context ends; `bound` is an address that several processes share."""
     # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
     secured = tls(settings)
+    told = receivers(settings)
     policies = Policies(settings.policies.directory)
     snapshot = await asyncio.to_thread(policies.load)
     async with AsyncExitStack() as stack:
-        bound = stack.enter_context(bind(settings.server.host, settings.server.port))
+        bound = stack.enter_context(bound or address(settings))
         master = await stack.enter_async_context(master_key(settings))
         custody = await Custody.open(settings.keys.directory, master, clock)
         vault = Vault(custody, clock)
         stack.callback(vault.close)
 
-        log = await stack.enter_async_context(audit_log(settings, clock))
-        await stack.enter_async_context(collecting(Spool(database(settings), clock), log))
-        review = Review(lambda: SqliteReader(database(settings)))
+        review = Review(lambda: opening.reader(settings.audit.database))
         stack.push_async_callback(review.close)
+        nearby = database_file(settings) is not None
+        views = Views(lambda: opening.reader(settings.audit.database), nearby=nearby)
+        stack.push_async_callback(views.close)
+        anchored = await stack.enter_async_context(anchors(settings, review, clock))
+        if settings.audit.anchors:
+            await anchored.check()
+        log = await stack.enter_async_context(audit_log(settings, clock))
+        stack.push_async_callback(sealed, log, anchored, review)
+        if file := database_file(settings):
+            await stack.enter_async_context(collecting(Spool(file, clock), log))
 
+        burst = Burst(settings.notify.denied_burst, settings.notify.denied_burst_within)
+        healths = [log.health, anchored.health]
+        outbox = Outbox(origin=settings.audit.origin, log=log, events=review, healths=healths, burst=burst)
+        webhooks = await stack.enter_async_context(notifying(told, outbox, clock))
         await record_policies(log, snapshot)
 
         authenticator = Authenticator(issuers(settings), KeyRing(issuers(settings)), clock)
@@ -167,6 +301,7 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
             gateway=gateway,
             vault=vault,
             ledger=log,
+            host_keys=views,
             delivery=credential,
             clock=clock,
         )
@@ -175,26 +310,31 @@ async def service(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[S
         routes = [
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
+            *Leases(views, log, policies, names, clock).routes(),
+            *Hosts(views, log, inventory, policies, names, clock).routes(),
             *Audit(review, log, policies, names, clock).routes(),
         ]
         components: list[Callable[[], Health]] = [
             log.health,
+            anchored.health,
             policies.health,
             authenticator.health,
             inventory.health,
             vault.health,
+            webhooks,
         ]
         trusted = [TrustedIssuer(i.name, i.issuer, i.cli_client_id) for i in settings.issuers]
         routes += Description(components, metrics, trusted, lambda: openapi.document(routes)).routes()
         doors = Doors(
             authenticator,
-            RateLimit(settings.limits.per_caller_per_minute),
-            Admission(settings.limits.concurrent_requests),
+            RateLimit(share(settings.limits.per_caller_per_minute, settings)),
+            Admission(share(settings.limits.concurrent_requests, settings)),
         )
         proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
         listener = Listener(Edge(doors, metrics, proxies).application(routes), bound, secured)
 
-        for chore in (watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)):
+        chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
+        for chore in (*chores, *anchored.chores(log, log.condemn)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)

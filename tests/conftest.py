@@ -8,15 +8,21 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.real.postgresql import is_there, postgresql, postgresql_server
+
+__all__ = ["postgresql", "postgresql_server"]  # fixtures for everybody
+
 REAL_PARTS: dict[str, Callable[[], bool]] = {
     "sshd": lambda: shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin") is not None,
     "ssh": lambda: shutil.which("ssh") is not None,
     "ssh-keygen": lambda: shutil.which("ssh-keygen") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
     "strace": lambda: shutil.which("strace") is not None,
+    "unshare": lambda: all(map(shutil.which, ("unshare", "nsenter"))) and not os.system("unshare --mount true"),  # noqa: S605 -- it must also be allowed
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
     "aws": lambda: find_spec("awscli") is not None,
     "freerdp": lambda: all(map(shutil.which, ("xfreerdp", "freerdp-shadow-cli", "Xvfb", "winpr-hash"))),
+    "postgresql": is_there,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
 }
 

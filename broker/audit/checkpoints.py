@@ -115,7 +115,7 @@ class VerifierKey:
         if not mine:
             raise BadSignature(f"no signature by the key of {self.name}")
         for signature in mine:
-            self._check(signature, text.encode())
+            self.verify(signature, text.encode())
         checkpoint = Checkpoint.parse(text)
         if checkpoint.origin != self.name:
             raise ForeignOrigin("the checkpoint is of another log")
@@ -125,7 +125,8 @@ class VerifierKey:
     def _signer(self) -> tuple[str, bytes]:
         return self.name, self.key_id
 
-    def _check(self, signature: bytes, text: bytes) -> None:
+    def verify(self, signature: bytes, text: bytes) -> None:
+        """Raise BadSignature unless this key has signed the text."""
         try:
             Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, text)
         except (InvalidSignature, ValueError):
@@ -153,6 +154,19 @@ class Signer:
         text = Checkpoint(self.origin, size, root).text()
         blob = self.verifier.key_id + self._key.sign(text.encode())
         return f"{text}\n{_DASH}{self.origin} {base64.b64encode(blob).decode()}\n"
+
+    def sign_statement(self, text: bytes) -> bytes:
+        """Answer the bare signature of a text that is no checkpoint."""
+        return self._key.sign(text)
+
+
+def unverified(note: str) -> Checkpoint:
+    """Answer what a note claims, before anybody's signature is checked: to find out whose key to ask.
+
+    Raises:
+        CheckpointError: when the note is malformed.
+    """
+    return Checkpoint.parse(_split_note(note)[0])
 
 
 def encode_hash(value: bytes) -> str:

@@ -19,6 +19,9 @@ Document = dict[str, object]
 MAX_TEXT = 1024
 MAX_REASON = 4096
 MAX_ITEMS = 256
+MAX_TAGS = 50
+MAX_TAG_NAME = 128
+MAX_TAG = 256
 MAX_INTEGER = 2**53 - 1
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -38,7 +41,7 @@ def document(event: Event) -> Document:
         "request_id": clean(event.request_id),
         "actor": _actor(event.actor),
         "source": _source(event.source),
-        "instance": _instance(event.instance),
+        "instance": _instance(event.instance, event.tags),
         "target": clean(event.target),
         "protocol": event.protocol.value if event.protocol else None,
         "reason": clean(event.reason, MAX_REASON),
@@ -119,14 +122,25 @@ def _source(source: Source | None) -> Document | None:
     return _filled({"ip": clean(source.ip), "user_agent": clean(source.user_agent)})
 
 
-def _instance(instance: InstanceRef | None) -> Document | None:
+def _instance(instance: InstanceRef | None, tags: Mapping[str, str]) -> Document | None:
     if instance is None:
         return None
-    return {
+    place: Document = {
         "account": clean(instance.account),
         "region": clean(instance.region),
         "name": clean(instance.name),
     }
+    return place | {"tags": _tags(tags)} if tags else place
+
+
+def _tags(tags: Mapping[str, str]) -> Document:
+    """Keep the tags that AWS allows (50, of 128 and 256 characters). A name that is not ASCII is written escaped."""
+    names = sorted(tags)[:MAX_TAGS]
+    return {_ascii(clean(name, MAX_TAG_NAME)): clean(tags[name], MAX_TAG) for name in names}
+
+
+def _ascii(name: str) -> str:
+    return name.encode("ascii", "backslashreplace").decode()
 
 
 def _decision(decision: Decision | None) -> Document | None:

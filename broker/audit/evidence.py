@@ -11,13 +11,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from broker.audit.leaves import parse
 from broker.audit.schema import VERSION, difference
 
+KEY_ROTATED = "audit.key_rotated"
 _MAX_LINE = 8 * 1024 * 1024
 _UNREADABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 
@@ -35,7 +36,10 @@ class Damaged(Exception):
 
 
 class Row(NamedTuple):
-    """One record as found. `copy` are its search columns; `flaw` is the class of what is wrong with the row itself."""
+    """One record as found. `copy` are its search columns; `flaw` is the class of what is wrong with the row itself.
+
+    `bodiless` is a record that was pruned: only its hash is there.
+    """
 
     idx: int
     leaf_hash: bytes
@@ -43,6 +47,7 @@ class Row(NamedTuple):
     copy: tuple[object, ...] | None = None
     flaw: str = ""
     message: str = ""
+    bodiless: bool = False
 
 
 class StoredNote(NamedTuple):
@@ -70,6 +75,8 @@ class Database:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise CannotVerify(f"the log has schema version {version}, this program knows {VERSION}")
+        if 0 < version < VERSION:
+            raise CannotVerify(f"the log has schema version {version}: `broker audit migrate` brings it up to date")
         if version != VERSION:
             raise Damaged("schema", f"the log has schema version {version}, and never had one below {VERSION}")
         if odd := difference(self._connection):
@@ -80,17 +87,18 @@ class Database:
             raise Damaged("trailing_bytes", "there are bytes after the last page of the database")
 
     def check_indexes(self) -> None:
-        """Let SQLite compare its indexes with the tables: a search must not overlook what is there.
-
-        Raises:
-            Damaged: with SQLite's first complaint.
-        """
+        """Raise Damaged with SQLite's first complaint about tables and indexes."""
         (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             raise Damaged("store_damaged", f"SQLite says: {answer}")
 
     def rows(self) -> Iterator[Row]:
-        """Answer every record in the order of its index."""
+        """Answer every record in the order of its index; of those that were pruned, the hashes."""
+        for index, hashed in self._connection.execute("SELECT idx, hash FROM nodes WHERE level = 0 ORDER BY idx"):
+            if isinstance(hashed, bytes):
+                yield Row(index, hashed, b"", bodiless=True)
+            else:
+                yield Row(index, b"", b"", None, "malformed", "the hash of a pruned record is not stored as bytes")
         columns = "idx, leaf_hash, leaf, time, event, outcome, actor, instance, account, request_id"
         for row in self._connection.execute(f"SELECT {columns} FROM events ORDER BY idx"):  # noqa: S608 -- our own names
             if isinstance(row[1], bytes) and isinstance(row[2], bytes):
@@ -118,9 +126,26 @@ class Database:
         return self._connection.execute("SELECT idx, request_id FROM open_requests ORDER BY idx").fetchall()
 
     def count_nodes(self) -> int:
-        """Answer how many nodes are stored."""
-        (count,) = self._connection.execute("SELECT count(*) FROM nodes").fetchone()
+        """Answer how many nodes are stored above the leaves."""
+        (count,) = self._connection.execute("SELECT count(*) FROM nodes WHERE level > 0").fetchone()
         return int(count)
+
+    def rotations(self) -> Iterator[Row]:
+        """Answer the events that change the signing key, as searches find them."""
+        query = "SELECT idx, leaf_hash, leaf FROM events WHERE event = ? ORDER BY idx"
+        for index, hashed, leaf in self._connection.execute(query, (KEY_ROTATED,)):
+            yield Row(index, hashed, leaf if isinstance(leaf, bytes) else b"")
+
+
+def check_indexes(path: Path) -> None:
+    """Let SQLite compare its indexes with the tables: a search must not overlook what is there. Takes long.
+
+    Raises:
+        CannotVerify: when the file cannot be read.
+        Damaged: with SQLite's first complaint.
+    """
+    with open_database(path) as database:
+        database.check_indexes()
 
 
 @contextmanager
@@ -181,6 +206,17 @@ def export_rows(file: BinaryIO) -> Iterator[Row]:
             return
         yield row
         expected = row.idx + 1
+
+
+def export_rotations(file: BinaryIO) -> Iterator[Row]:
+    """Answer the lines of an export that change the signing key, and nothing of the others."""
+    named = f'"{KEY_ROTATED}"'.encode()
+    while line := file.readline(_MAX_LINE):
+        if named in line:
+            with suppress(ValueError):  # the replay tells
+                row = _line(line)
+                if parse(row.leaf).get("event") == KEY_ROTATED:
+                    yield row
 
 
 def export_line(index: int, leaf_hash: bytes, leaf: bytes) -> bytes:

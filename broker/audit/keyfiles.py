@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker.audit.checkpoints import CheckpointError, Signer, VerifierKey
+from broker.audit.stores.files import sync_folder
 from broker.errors import AuditUnavailable
 
 _SHARED = 0o077
@@ -55,6 +56,27 @@ def load_signer(path: Path, origin: str) -> Signer:
 def public_path(path: Path) -> Path:
     """Answer where the verifier key of a signing key file lies."""
     return path.with_name(path.name + ".pub")
+
+
+def successor_path(path: Path) -> Path:
+    """Answer where the key lies that is to follow the one at `path`."""
+    return path.with_name(path.name + ".next")
+
+
+def succeed(path: Path) -> None:
+    """Put the successor in the place of the key at `path`, which is gone then; the rest of a change that was cut short.
+
+    Raises:
+        AuditUnavailable: when the files cannot be moved.
+    """
+    successor = successor_path(path)
+    try:
+        if public_path(successor).exists():
+            public_path(successor).rename(public_path(path))
+        successor.rename(path)
+        sync_folder(path.parent)
+    except OSError as problem:
+        raise AuditUnavailable(f"the new signing key {successor} cannot be moved: {problem.strerror}") from problem
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 
@@ -61,24 +62,26 @@ def search_columns(members: Mapping[str, object]) -> SearchColumns:
     Raises:
         ValueError: when there is no proper time.
     """
-    actor, instance = members.get("actor"), members.get("instance")
+    get = members.get
+    actor, instance = get("actor"), get("instance")
     who = place = account = ""
     if isinstance(actor, dict):
-        who = f"{_text(actor, 'issuer')}/{_text(actor, 'subject')}"
+        who = f"{_text(actor.get('issuer'))}/{_text(actor.get('subject'))}"
     if isinstance(instance, dict):
-        account = _text(instance, "account")
-        place = f"{account}/{_text(instance, 'region')}/{_text(instance, 'name')}"
+        account = _text(instance.get("account"))
+        place = f"{account}/{_text(instance.get('region'))}/{_text(instance.get('name'))}"
     return SearchColumns(
-        milliseconds(_text(members, "time")),
-        _text(members, "event"),
-        _text(members, "outcome"),
+        milliseconds(_text(get("time"))),
+        _text(get("event")),
+        _text(get("outcome")),
         who,
         place,
         account,
-        _text(members, "request_id"),
+        _text(get("request_id")),
     )
 
 
+@lru_cache(1024)
 def milliseconds(time: str) -> int:
     """Answer an RFC 3339 UTC time as milliseconds since 1970.
 
@@ -92,6 +95,5 @@ def milliseconds(time: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
-def _text(members: Mapping[str, object], name: str) -> str:
-    member = members.get(name)
+def _text(member: object) -> str:
     return member if isinstance(member, str) else ""

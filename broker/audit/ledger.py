@@ -6,7 +6,7 @@ on a guess, so the ledger is poisoned: it refuses everything until it is opened 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -14,8 +14,9 @@ from broker.audit.checkpoints import Checkpoint, CheckpointError, Signer
 from broker.audit.events import Document, decode, encode, outcome_unknown
 from broker.audit.leaves import milliseconds, parse
 from broker.audit.merkle import CompactRange, leaf_hash, nodes_from_rows
-from broker.audit.projections import ISSUED
+from broker.audit.rotation import KEY_ROTATED, KeyChain, Rotation
 from broker.audit.runs import MAX_UNSEALED, SERVICE_EVENTS, STARTED, STOPPED, Runs
+from broker.audit.sharing import needs_open, overdue
 from broker.audit.stores import (
     Batch,
     Head,
@@ -28,9 +29,11 @@ from broker.audit.stores import (
     StoredCheckpoint,
     StoredRecord,
     StoreError,
+    Views,
 )
+from broker.audit.timekeeping import Timekeeper
 from broker.errors import AuditInUse, AuditUnavailable
-from broker.model import Clock, rfc3339
+from broker.model import Clock
 
 _REREAD = 1024
 """So many new leaves are read back at once, to keep each pause of the writer short."""
@@ -49,6 +52,10 @@ class Place(NamedTuple):
     leaf_hash: bytes
 
 
+class _Grown(Exception):
+    """The log has grown since."""
+
+
 class Ledger:
     """Appends, seals, refuses. Not thread-safe: its thread owns it.
 
@@ -59,7 +66,7 @@ class Ledger:
     def __init__(self, store: Store, signer: Signer, clock: Clock) -> None:
         self._store = store
         self._signer = signer
-        self._clock = clock
+        self._time = Timekeeper(clock)
         self._tree = CompactRange()
         self._reread = CompactRange()
         self._sealed = 0
@@ -68,11 +75,23 @@ class Ledger:
         """Why nothing is accepted any more; empty while all is well."""
         self.hindrance = ""
         """Why the last attempt failed cleanly; empty after a success."""
+        self.burden = ""
+        """What should be looked at though all works; empty when nothing."""
 
     @property
     def size(self) -> int:
         """Number of events."""
         return self._tree.size
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write the same log."""
+        return self._store.shared
+
+    @property
+    def clock_behind(self) -> float:
+        """By how many seconds the clock was set back; 0 while it is well."""
+        return self._time.behind
 
     @property
     def unsealed(self) -> int:
@@ -99,7 +118,8 @@ class Ledger:
         try:
             self._store.open()
             self._load()
-            dangling = self._look_through()
+            self._time.remember(map(parse, (record.leaf for record in self._newest_records())))
+            dangling = [] if self.shared else self._look_through()
             if self.unsealed:
                 self._seal()
             self._close_dangling(dangling)
@@ -116,15 +136,17 @@ class Ledger:
         if self._tree.root() != head.root:
             raise StoreError("the audit log disagrees with its own head: verify it before you go on")
         checkpoint = self._newest_checkpoint()
-        if checkpoint.size > head.size:
-            raise StoreError(f"the audit log was cut: {checkpoint.size} events were sealed, {head.size} are left")
+        if self.shared:
+            self._catch_up(self._store.head())  # what others have written until then, they may have sealed
+        if checkpoint.size > self.size:
+            raise StoreError(f"the audit log was cut: {checkpoint.size} events were sealed, {self.size} are left")
         self._reread = CompactRange.load(checkpoint.size, node)
         if self._reread.root() != checkpoint.root:
             raise StoreError("the audit log is not the one that its newest checkpoint sealed")
         self._sealed = checkpoint.size
 
     def _look_through(self) -> Sequence[Document]:
-        """Answer the requests without an answer, as the events have them: what the store says must be the same.
+        """Answer what closes the requests without an answer; the store must know the same ones as the events do.
 
         A request can be open only if the last run made it. The events of that run are hashed again up to the
         newest checkpoint, so they are the ones that it sealed; then the unsealed ones up to the head.
@@ -145,7 +167,7 @@ class Ledger:
         opened = runs.open_requests()
         if list(opened) != list(stored):
             raise StoreError("the open requests are not those of the audit log's events: verify it before you go on")
-        return [dict(members) for members in opened.values()]
+        return [outcome_unknown(members) for members in opened.values()]
 
     def _first_to_look_at(self, stored: Sequence[int]) -> int:
         """Answer where the last run began, or less far back in a long one: but before every request said to be open."""
@@ -167,21 +189,57 @@ class Ledger:
         if stored is None:
             raise StoreError("the audit log has no checkpoint")
         try:
-            return self._signer.verifier.open(stored.note)
+            return KeyChain(self._signer.verifier, self._newest_rotation()).open(stored.note)
         except CheckpointError as problem:
             raise StoreError(f"the newest checkpoint is not of this log and key: {problem}") from problem
 
-    def _close_dangling(self, requested: Sequence[Document]) -> None:
+    def _newest_rotation(self) -> list[Rotation]:
+        """Answer the newest change of key, if there was one: this process must have the key that it brought."""
+        at = self._store.newest(KEY_ROTATED, self._tree.size)
+        if at is None:
+            return []
+        [record] = self._store.records(at, at + 1)
+        try:
+            rotation = Rotation.read(at, decode(record.leaf))
+        except ValueError as problem:
+            raise StoreError(f"event {at}: {problem}") from problem
+        if rotation.new != self._signer.verifier:
+            raise StoreError(f"another key signs the audit log since event {at}: `broker audit rotate` takes it over")
+        return [rotation]
+
+    def rotate(self, document: Document, successor: Signer) -> None:
+        """Write the event by which `successor` takes over, seal up to it by the old key and over it by the new one.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written.
+        """
+        self._refuse_when_poisoned()
+        try:
+            if self.unsealed:
+                self._seal()
+            [place] = self._commit([document], self._now())
+            if isinstance(place, AuditUnavailable):
+                raise place
+            self._signer = successor
+            self._seal()
+        except NotWritten as problem:
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except StoreError as problem:
+            raise self._poisoned_by(problem) from problem
+
+    def _close_dangling(self, closing: Sequence[Document]) -> None:
         """Write `credential.failed` for requests of which a crash hid the end, all in one transaction."""
-        if requested:
-            self._commit([outcome_unknown(members) for members in requested], self._now())
+        if closing:
+            self._commit(closing, self._now())
 
     def ended_cleanly(self) -> bool:
         """Tell whether the last service stopped in order (or there was none yet), whatever operators did since."""
-        newest = self._store.records(max(0, self.size - _TAIL), self.size)
-        events = [parse(record.leaf).get("event") for record in newest]
+        events = [parse(record.leaf).get("event") for record in self._newest_records()]
         last = next((event for event in reversed(events) if event in SERVICE_EVENTS), None)
         return last == STOPPED or (last is None and self.size <= _TAIL)
+
+    def _newest_records(self) -> Iterator[StoredRecord]:
+        return iter(self._store.records(max(0, self.size - _TAIL), self.size))
 
     def write(self, documents: Sequence[Document]) -> tuple[str, list[Place | AuditUnavailable]]:
         """Commit documents in order; answer their common time and, for each, its place or why it has none.
@@ -191,7 +249,7 @@ class Ledger:
         self._refuse_when_poisoned()
         time = self._now()
         try:
-            if self.unsealed + len(documents) > MAX_UNSEALED:
+            if self.unsealed and self.unsealed + len(documents) > MAX_UNSEALED:
                 self._seal()
             return time, self._commit(documents, time)
         except NotWritten as problem:
@@ -200,13 +258,18 @@ class Ledger:
         except Exception as problem:
             raise self._poisoned_by(problem) from problem
 
-    def _commit(self, documents: Sequence[Document], time: str) -> list[Place | AuditUnavailable]:
+    def _commit(
+        self, documents: Sequence[Document], time: str, pruned: int = 0, rebuilt: tuple[int, Views] | None = None
+    ) -> list[Place | AuditUnavailable]:
         outcomes: list[Place | AuditUnavailable] = []
+        documents = self._time.marked(documents)
         tree = self._tree
 
         def write(head: Head) -> Batch:
             nonlocal tree
             self._catch_up(head)
+            if rebuilt and rebuilt[0] != head.size:
+                raise _Grown("the views were rebuilt from fewer events than there are by now")
             tree = self._tree.copy()
             completed: list[tuple[int, int, bytes]] = []
             records: list[Record] = []
@@ -214,7 +277,7 @@ class Ledger:
             closed = self._closed_meanwhile(documents)
             for members in documents:
                 try:
-                    if members.get("request_id") in closed and members["event"] == ISSUED:
+                    if members.get("request_id") in closed and needs_open(members):
                         raise ValueError("another process took the request for dead")  # noqa: TRY301 -- as one that cannot be written
                     leaf = encode(members, tree.size, time)
                 except (TypeError, ValueError) as problem:
@@ -224,10 +287,12 @@ class Ledger:
                 records.append(Record(tree.size, hashed, leaf, members | {"time": time}))
                 outcomes.append(Place(tree.size, hashed))
                 tree.append(hashed, completed)
-            return Batch(self._head(tree), records, [Node(*node) for node in completed])
+            return Batch(self._head(tree), records, [Node(*node) for node in completed], pruned, rebuilt and rebuilt[1])
 
         self._store.append(write)
         self._tree = tree
+        written = zip(documents, outcomes, strict=True)
+        self._time.written(time, [members for members, outcome in written if isinstance(outcome, Place)])
         self.hindrance = ""
         return outcomes
 
@@ -239,7 +304,7 @@ class Ledger:
         """
         if head == self._head(self._tree):
             return
-        if not self._store.shared or head.size <= self._tree.size:
+        if not self.shared or head.size <= self._tree.size:
             raise HeadMoved("the audit log is not as this process left it: somebody else has written it")
         tree = self._tree.copy()
         while tree.size < head.size:
@@ -250,11 +315,62 @@ class Ledger:
         self._tree = tree
 
     def _closed_meanwhile(self, documents: Sequence[Document]) -> frozenset[object]:
-        """Answer the requests to be issued that are not open any more: only another process can have closed them."""
-        if not self._store.shared:
+        """Answer the requests to be ended that are not open any more: only another process can have closed them."""
+        if not self.shared:
             return frozenset()
-        issued = {str(members.get("request_id", "")) for members in documents if members["event"] == ISSUED}
-        return frozenset(issued - self._store.open_among(sorted(issued))) if issued else frozenset()
+        ended = {str(members.get("request_id", "")) for members in documents if needs_open(members)}
+        return frozenset(ended - self._store.open_among(sorted(ended))) if ended else frozenset()
+
+    def prune(self, documents: Sequence[Document], end: int) -> Place:
+        """Take the bodies of all events below `end` out of the log, and write the one event that says so, together.
+
+        Raises:
+            AuditUnavailable: when one of them is not sealed, or still needed, or the store cannot be written.
+        """
+        self._refuse_when_poisoned()
+        if reason := self._needed_below(end):
+            raise AuditUnavailable(reason)
+        try:
+            [place] = self._commit(documents, self._now(), end)
+        except NotWritten as problem:
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except StoreError as problem:
+            raise self._poisoned_by(problem) from problem
+        if isinstance(place, AuditUnavailable):
+            raise place
+        self._seal()
+        return place
+
+    def _needed_below(self, end: int) -> str:
+        """Say why not all events below `end` can lose their bodies; empty when they can."""
+        if end <= self._store.oldest():
+            return "these events have no bodies any more"
+        if end > self._sealed:
+            return f"only the first {self._sealed} events are sealed"
+        if min(self._store.open_requests(), default=end) < end:
+            return "one of these events is a request that nobody has answered yet"
+        if not self.shared and end > (self._store.newest(STARTED, self._sealed) or 0):
+            return "the events of the newest run are looked through at the next start"
+        return ""
+
+    def rebuild(self, document: Document, size: int, views: Views) -> bool:
+        """Replace all rows of the views, and write the event that says so, together; False when the log has grown.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written.
+        """
+        self._refuse_when_poisoned()
+        try:
+            [place] = self._commit([document], self._now(), rebuilt=(size, views))
+        except _Grown:
+            return False
+        except NotWritten as problem:
+            raise AuditUnavailable(str(problem), retry_after=1) from problem
+        except StoreError as problem:
+            raise self._poisoned_by(problem) from problem
+        if isinstance(place, AuditUnavailable):
+            raise place
+        return True
 
     def claim(self, follower: str, seconds: float) -> int | None:
         """Follow the log as `follower` for so long; answer how far it has come, None while another process does."""
@@ -280,10 +396,15 @@ class Ledger:
         It is time when `seal` is set, or `threshold` events are unsealed. Answers the new note, or nothing.
         """
         self._refuse_when_poisoned()
+        self._now()  # notes whether the clock was set back
         try:
             self._store.check()
+            self.burden = self._store.burden()
             if self.hindrance:
                 self._probe()
+            if self.shared:
+                self._catch_up(self._store.head())
+                self._close_dangling(overdue(self._store, self._now()))
             if self.unsealed and (seal or 0 < threshold <= self.unsealed):
                 return self._seal()
         except NotWritten as problem:
@@ -301,7 +422,10 @@ class Ledger:
         """Read back what is new once it is enough, so that sealing has little left to read."""
         if self._tree.size - self._reread.size >= _REREAD and not self.poison:
             try:
+                self._take_over_seal()
                 self._read_back(self._tree.size)
+            except NotWritten as problem:
+                self.hindrance = str(problem)
             except StoreError as problem:
                 self._poisoned_by(problem)
 
@@ -321,15 +445,38 @@ class Ledger:
     def _seal(self) -> str:
         """Sign the head, but only after the stored events gave the same one."""
         self._catch_up(self._store.head())
+        self._take_over_seal()
+        if self.shared and not self.unsealed:
+            return self.newest_note()
         while self._reread.size < self._tree.size:
             self._read_back(self._tree.size)
         head = self._head(self._reread)
-        if head != self._head(self._tree) or head != self._store.head():
+        if head != self._head(self._tree) or (not self.shared and head != self._store.head()):
             raise StoreError("the stored events do not give the head of the log: it is not signed")
+        if self.shared:
+            self._newest_rotation()  # another process may have changed the key: this one must not sign any more
         note = self._signer.sign(*head)
         self._store.add_checkpoint(StoredCheckpoint(*head, milliseconds(self._now()), note))
         self._sealed = head.size
         return note
+
+    def _take_over_seal(self) -> None:
+        """Go on from what another process has sealed, which it has read back: but only when it is what is here.
+
+        Raises:
+            StoreError: when that is another log than this process knows.
+        """
+        if not self.shared or (checkpoint := self._newest_checkpoint()).size <= self._sealed:
+            return
+        self._catch_up(self._store.head())
+        if checkpoint.size > self.size:
+            raise HeadMoved(f"another process sealed {checkpoint.size} events, {self.size} are here: the log was cut")
+        sealed = CompactRange.load(checkpoint.size, nodes_from_rows(self._store.hashes))
+        if sealed.root() != checkpoint.root:
+            raise HeadMoved("another process sealed another log than the one that is here: it has forked")
+        self._sealed = checkpoint.size
+        if sealed.size > self._reread.size:
+            self._reread = sealed
 
     def newest_note(self) -> str:
         """Answer the newest signed note."""
@@ -344,7 +491,7 @@ class Ledger:
         """Go on only when the store says itself that nothing was written."""
         self.hindrance = str(problem)
         try:
-            if not self._store.shared and self._store.head() != self._head(self._tree):
+            if not self.shared and self._store.head() != self._head(self._tree):
                 raise HeadMoved("a failed commit was written after all")
         except StoreError as worse:
             raise self._poisoned_by(worse) from problem
@@ -358,7 +505,7 @@ class Ledger:
             raise AuditUnavailable(self.poison)
 
     def _now(self) -> str:
-        return rfc3339(self._clock())
+        return self._time.now()
 
     @staticmethod
     def _head(tree: CompactRange) -> Head:

@@ -10,22 +10,24 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from os import getpid
 from queue import Empty, SimpleQueue
+from socket import gethostname
 from time import monotonic
 from typing import Any, NamedTuple, Self, TypeVar
 
 from broker.audit.checkpoints import Signer
 from broker.audit.events import Document, document
 from broker.audit.ledger import Ledger, Place
-from broker.audit.stores import Store
+from broker.audit.projections import FAILED, ISSUED, REQUESTED, WITHHELD
+from broker.audit.stores import Store, Views
 from broker.errors import AuditUnavailable
 from broker.model import Clock, Event, Health, Receipt, utc_now
 
-STALL = 5.0
-"""A commit that takes longer than this many seconds shows in the health."""
+_SILENT = "the disk does not answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,9 @@ class Pace:
     watch_interval: float = 2.0
     checkpoint_interval: float = 60.0
     checkpoint_events: int = 16_384
+    append_deadline: float = 10.0
+    stall: float = 5.0
+    """While the disk keeps the writer longer than this many seconds, the health shows it and no event is taken."""
 
 
 class _Waiting(NamedTuple):
@@ -82,6 +87,8 @@ class AuditLog:
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._pending = 0
         self._closing = False
+        self._stopping = False
+        self._condemned = ""
         self._busy_since = 0.0
         self._thread = threading.Thread(target=self._write_until_stopped, name="audit-writer", daemon=True)
         self._tending: asyncio.Task[None] | None = None
@@ -114,9 +121,9 @@ class AuditLog:
         log = cls(Ledger(store, signer, clock), pace or Pace(), version, announce=announce)
         log._thread.start()
         try:
-            clean = await log._errand(_open)
+            last_stop = await log._errand(_open)
             if announce:
-                await log.append(log._service("started", clean_stop=clean == "clean"))
+                await log.append(log._service("started", **last_stop))
                 await log.checkpoint()
         except BaseException:
             await log._stop_thread()
@@ -125,16 +132,39 @@ class AuditLog:
         return log
 
     async def append(self, event: Event) -> Receipt:
-        """Write one event; answers when it is durable. Cancelling the wait does not take the event back.
+        """Write one event; answers when it is durable. Giving up the wait does not take the event back.
 
         Raises:
-            AuditUnavailable: when it is not known to be durable; then nothing may leave.
+            AuditUnavailable: when it is not known to be durable, or not within the deadline; then nothing may leave.
         """
         if self._closing or self._ledger.poison:
             raise AuditUnavailable(self._ledger.poison or "the audit log is closed")
         if self._pending >= self._pace.queue_limit:
             raise AuditUnavailable("too many events wait to be written", retry_after=1)
-        return await self._enqueue(event)
+        if self._stalled():
+            raise AuditUnavailable(_SILENT, retry_after=1)
+        future = self._enqueue(event)
+        try:
+            answered, _ = await asyncio.wait((future,), timeout=self._pace.append_deadline)
+        except asyncio.CancelledError:
+            future.add_done_callback(partial(self._after_giving_up, event))
+            raise
+        if not answered:
+            future.add_done_callback(partial(self._after_giving_up, event))
+            raise AuditUnavailable(_SILENT, retry_after=1)
+        return future.result()
+
+    def _after_giving_up(self, event: Event, future: asyncio.Future[Receipt]) -> None:
+        """Write what became of an event for which nobody waited any more, once it is durable."""
+        if future.cancelled() or future.exception() or self._stopping:
+            return
+        if outcome := given_up(event):
+            with suppress(AuditUnavailable):
+                self._enqueue(outcome).add_done_callback(_look_away)
+
+    def _stalled(self) -> bool:
+        busy_since = self._busy_since
+        return bool(busy_since) and monotonic() - busy_since > self._pace.stall
 
     def _enqueue(self, event: Event) -> asyncio.Future[Receipt]:
         try:
@@ -159,6 +189,33 @@ class AuditLog:
         if self._closing:
             raise AuditUnavailable("the audit log is closed")
 
+    async def prune(self, event: Event, end: int) -> None:
+        """Take the bodies of all events below `end` out of the log; `event` says so, in the same transaction.
+
+        Raises:
+            AuditUnavailable: when one of them is not sealed, or still needed, or the store cannot be written.
+        """
+        self._refuse_when_closed()
+        await self._errand(partial(Ledger.prune, documents=[document(event)], end=end))
+
+    async def rebuild(self, event: Event, size: int, views: Views) -> bool:
+        """Replace all rows of the views by those that `size` events give, and write `event`; False when there are more.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written.
+        """
+        self._refuse_when_closed()
+        return await self._errand(partial(Ledger.rebuild, document=document(event), size=size, views=views))
+
+    async def rotate(self, event: Event, successor: Signer) -> None:
+        """Let another key sign from now on; `event` carries what `rotation` answers for both keys.
+
+        Raises:
+            AuditUnavailable: when the store cannot be written.
+        """
+        self._refuse_when_closed()
+        await self._errand(partial(Ledger.rotate, document=document(event), successor=successor))
+
     async def claim(self, follower: str, seconds: float) -> int | None:
         """Follow the log as `follower` for so long, and let no other process do so.
 
@@ -179,40 +236,60 @@ class AuditLog:
         self._refuse_when_closed()
         await self._errand(partial(Ledger.advance, follower=follower, position=position))
 
+    def condemn(self, reason: str) -> None:
+        """Write nothing more: somebody outside knows that this is not the log that it was."""
+        self._condemned = self._condemned or f"the audit log is closed until it is restored: {reason}"
+        self._ledger.poison = self._ledger.poison or self._condemned
+
     def health(self) -> Health:
         """Tell whether events can be written now."""
-        return Health("audit", ready=not (trouble := self._trouble()), detail=trouble)
+        trouble = self._trouble() or self._trouble_with_time()
+        return Health("audit", ready=not trouble, detail=trouble or self._ledger.burden)
+
+    def _trouble_with_time(self) -> str:
+        behind = self._ledger.clock_behind
+        return f"The clock was set back: it is {behind:.0f} seconds behind the newest event." if behind else ""
 
     def _trouble(self) -> str:
+        if self._condemned:
+            return "An anchor contradicts the log; nothing is written until it is restored."
         if self._ledger.poison:
             return "A write failed; the log is closed until the broker is restarted."
         if self._closing or not self._thread.is_alive():
             return "The log is closed."
         if self._ledger.hindrance:
             return "The last write was refused, for instance because the disk is full."
-        if self._busy_since and monotonic() - self._busy_since > STALL:
+        if self._stalled():
             return "The disk does not answer."
         return ""
 
-    async def close(self) -> None:
-        """Announce the stop, seal the log and let go of it. Events that still wait are written first."""
+    async def end(self) -> None:
+        """Announce the stop and seal the log: nothing is written after it. Events that still wait are written first."""
         if self._closing:
             return
         self._closing = True
         if self._tending:
             self._tending.cancel()
         with suppress(AuditUnavailable):  # it is closed all the same, and the next start tells
-            if self._announce:
+            await self._errand(_nothing)  # now all is told to who waited, and what follows from it is on its way
+            self._stopping = True
+            if self._announce and not self._condemned:
                 await self._enqueue(self._service("stopped"))
             await self._errand(_seal)
-        await self._stop_thread()
+
+    async def close(self) -> None:
+        """End the log, if that was not done, and let go of it."""
+        await self.end()
+        if self._thread.is_alive():
+            await self._stop_thread()
 
     async def _stop_thread(self) -> None:
         self._queue.put(_Stop())
         await asyncio.to_thread(self._thread.join)
 
     def _service(self, what: str, **details: bool) -> Event:
-        return Event(event=f"service.{what}", outcome="success", details={"version": self._version, **details})
+        which = {"process": f"{gethostname()}/{getpid()}"} if self._ledger.shared else {}
+        return Event(event=f"service.{what}", outcome="success", details={"version": self._version, **which, **details})
 
     async def _tend(self) -> None:
         """Look after the log now and then, and seal it when enough time has passed or events have come."""
@@ -296,9 +373,30 @@ class AuditLog:
                 future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
 
 
-def _open(ledger: Ledger) -> str:
+def given_up(event: Event) -> Event | None:
+    """Answer what must follow an event that became durable after its caller had been refused; None for most events."""
+    closing = {REQUESTED: FAILED, ISSUED: WITHHELD}.get(event.event)
+    if closing is None:
+        return None
+    error = AuditUnavailable.code
+    return replace(event, event=closing, outcome="failure", error=error, credential=None, expires_at=None, details={})
+
+
+def _look_away(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for this; an error is in the health."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _nothing(ledger: Ledger) -> None:
+    """Let everything before this be done."""
+    del ledger
+
+
+def _open(ledger: Ledger) -> dict[str, bool]:
+    """Open it; answer how the last service stopped, where there is only one at a time."""
     ledger.open()
-    return "clean" if ledger.ended_cleanly() else "unclean"
+    return {} if ledger.shared else {"clean_stop": ledger.ended_cleanly()}
 
 
 def _seal(ledger: Ledger) -> str:

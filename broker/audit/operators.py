@@ -14,7 +14,7 @@ from broker.audit.checkpoints import Signer
 from broker.audit.log import AuditLog
 from broker.audit.spool import Append, Spool
 from broker.audit.stores import Store
-from broker.errors import AuditInUse
+from broker.errors import AuditInUse, AuditUnavailable
 from broker.model import Clock, Event, utc_now
 
 LEFT_TO_THE_SERVICE: Final = "the running service has the audit log open, and will record this within seconds"
@@ -24,14 +24,14 @@ _NOBODY: Final = 2**32 - 1
 
 @asynccontextmanager
 async def operator_log(
-    store: Store, signer: Signer, spool: Spool, *, say: Callable[[str], object], clock: Clock = utc_now
+    store: Store, signer: Signer, spool: Spool | None, *, say: Callable[[str], object], clock: Clock = utc_now
 ) -> AsyncIterator[Append]:
     """Answer how to record what an operator does; each event is durable when the call returns, and says who it was.
 
     Args:
         store: The log.
         signer: Signs its checkpoints.
-        spool: Takes the events while another process has the log.
+        spool: Takes the events while another process has the log; None for a log that many processes write.
         say: Told, once, when they go there.
         clock: The time.
 
@@ -42,12 +42,16 @@ async def operator_log(
     with suppress(AuditInUse):
         log = await AuditLog.open(store, signer, clock=clock, announce=False)
     if log is None:
+        if spool is None:
+            raise AuditUnavailable("another process has the audit log for itself")
         yield _signed(_telling(spool.append, say))
         return
     try:
-        await spool.collect(log.append)
+        if spool:
+            await spool.collect(log.append)
         yield _signed(log.append)
-        await spool.collect(log.append)  # of a command that ran meanwhile
+        if spool:
+            await spool.collect(log.append)  # of a command that ran meanwhile
     finally:
         await log.close()
 

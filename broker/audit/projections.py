@@ -39,6 +39,7 @@ _ACCEPT = (
     "INSERT INTO host_keys VALUES(?, ?, ?, NULL, NULL) ON CONFLICT(instance) DO UPDATE SET"
     " idx = excluded.idx, pinned = excluded.pinned, offered_idx = NULL, offered = NULL"
 )
+_OF_HOST_KEYS = frozenset({"host_keys", _OFFER, _ACCEPT})
 
 
 class Insert(NamedTuple):
@@ -89,14 +90,20 @@ def together(many: Iterable[Change]) -> Iterator[tuple[str, Sequence[Change]]]:
     """Group the changes of a batch by view or statement, each group at the place of its first.
 
     What one request changes comes in the order of its events, and no statement undoes what another request did, so
-    the order between groups holds for each of them.
+    the order between groups holds for each of them. The host keys of an instance are changed by many requests: there
+    only neighbours are put together.
     """
-    groups: dict[str, list[Change]] = {}
+    groups: list[tuple[str, list[Change]]] = []
+    newest: dict[str, tuple[str, list[Change]]] = {}
     for change in many:
-        group = groups.setdefault(change[0], [])
+        line = "host_keys" if change[0] in _OF_HOST_KEYS else change[0]
+        if newest.get(line, ("",))[0] != change[0]:
+            newest[line] = change[0], []
+            groups.append(newest[line])
+        group = newest[line][1]
         if change not in group[-1:]:  # one time, one statement
             group.append(change)
-    yield from groups.items()
+    yield from groups
 
 
 def _host_keys(members: Mapping[str, object]) -> str:

@@ -94,6 +94,10 @@ class Review:
         """
         return _entry(await self._find(index, accounts))
 
+    async def size(self) -> int:
+        """Answer how many events there are."""
+        return (await self._ask(lambda reader: reader.head())).size
+
     async def records(self, first: int, end: int) -> Sequence[StoredRecord]:
         """Answer the events from `first` up to, not including, `end`, in their order: as many as are there."""
         return await self._ask(lambda reader: reader.records(first, end))
@@ -109,22 +113,22 @@ class Review:
             raise NotFound
         return stored.note
 
-    async def inclusion_proof(
-        self, index: int, size: int | None = None, *, accounts: frozenset[str] | None = None
-    ) -> InclusionProof:
-        """Answer the proof that event `index` is in the log of `size` events (default: of now).
+    async def inclusion_proof(self, index: int, size: int | None = None) -> InclusionProof:
+        """Answer the proof that event `index` is in the log of `size` events (default: of now). It tells only hashes.
 
         Raises:
-            NotFound: when there is no such event, or the reader may not see it.
+            NotFound: when there is no such event.
             InvalidRequest: when the log never had this size, or had it before the event.
         """
-        record = (await self._find(index, accounts)).record
         now = (await self._ask(lambda reader: reader.head())).size
+        if not 0 <= index < now:
+            raise NotFound
         size = now if size is None else size
         if not index < size <= now:
             raise InvalidRequest(detail="size lies between the event and the size of the log")
+        [leaf_hash] = await self._ask(lambda reader: reader.hashes(0, index, 1))
         hashes = await self._ask(lambda reader: merkle.inclusion_proof(index, size, _nodes(reader)))
-        return InclusionProof(index, size, record.leaf_hash, tuple(hashes))
+        return InclusionProof(index, size, leaf_hash, tuple(hashes))
 
     async def consistency_proof(self, first: int, second: int) -> tuple[bytes, ...]:
         """Answer the proof that the log of `second` events continues that of `first`.
@@ -137,9 +141,13 @@ class Review:
             raise InvalidRequest(detail="from is not above to, and to not above the size of the log")
         return tuple(await self._ask(lambda reader: merkle.consistency_proof(first, second, _nodes(reader))))
 
+    async def rest(self) -> None:
+        """Let go of the connection; the next question opens another."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
+
     async def close(self) -> None:
         """Let go of connection and thread."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
+        await self.rest()
         self._thread.shutdown()
 
     async def _find(self, index: int, accounts: frozenset[str] | None) -> Found:

@@ -6,7 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from broker.cli import audit_search, audit_verify
+from broker.cli import (
+    audit_migrate,
+    audit_rebuild,
+    audit_reconcile,
+    audit_retention,
+    audit_rotate,
+    audit_search,
+    audit_trace,
+    audit_verify,
+)
 from broker.cli.audit_files import checkpoint_file, database_path, public_key_path, reader
 from broker.cli.configuration import add_config
 from broker.cli.exits import Exit
@@ -41,6 +50,18 @@ def configure(parser: ArgumentParser) -> None:
     event = verb("show", "print one event", _show)
     event.add_argument("index", type=int, metavar="INDEX")
     audit_search.configure(verb("search", "list events, newest first", audit_search.run))
+    trace = verb("trace", "who logged in, by the logs of sshd; 1 when a login is not as issued", audit_trace.run)
+    audit_trace.configure(trace)
+    reconcile = verb("reconcile", "does the log know every credential that AWS minted? 1 when not", audit_reconcile.run)
+    audit_reconcile.configure(reconcile)
+    rebuild = verb("rebuild", "make leases, host keys and open requests again from the events", audit_rebuild.run)
+    audit_rebuild.configure(rebuild)
+    verb("migrate", "bring the tables of an older log up to date; no event changes", audit_migrate.run)
+    verb("rotate", "let a new key sign the log; the old and the new one both sign the change", audit_rotate.run)
+    older = verb("archive", "write the bodies of old events to a file that verifies", audit_retention.archive)
+    audit_retention.configure_archive(older)
+    prune = verb("prune", "take bodies that are archived out of the log; hashes and proofs stay", audit_retention.prune)
+    audit_retention.configure_prune(prune)
 
 
 def run(arguments: Namespace) -> int:
@@ -96,8 +117,9 @@ def _copy_lines(database: Database, put: Callable[[bytes], object]) -> int:
 
     count = 0
     for row in database.rows():
-        put(export_line(row.idx, row.leaf_hash, row.leaf))
-        count += 1
+        if not row.bodiless:
+            put(export_line(row.idx, row.leaf_hash, row.leaf))
+            count += 1
     return count
 
 

@@ -10,32 +10,15 @@ from broker.cli.audit_files import reader
 from broker.cli.configuration import settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import add_format, show, talk
+from broker.model import EVENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable, Sequence
 
-    from broker.audit.stores import Filters, Found
-    from broker.audit.stores.sqlite_reader import SqliteReader
+    from broker.audit.stores import Filters, Found, Reader
     from broker.settings import Settings
-
-EVENTS = (
-    "audit.read",
-    "authentication.failures",
-    "credential.denied",
-    "credential.failed",
-    "credential.issued",
-    "credential.requested",
-    "keys.added",
-    "keys.removed",
-    "keys.rewrapped",
-    "policies.loaded",
-    "service.started",
-    "service.stopped",
-    "spool.rejected",
-)
-"""Every event that the broker writes."""
 
 OUTCOMES = ("success", "failure", "denied", "unknown")
 _FIRST = ("index", "time", "event", "outcome", "actor")
@@ -56,8 +39,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--outcome", choices=OUTCOMES, help="how it ended")
     parser.add_argument("--request-id", metavar="TEXT", help="the id in an answer's X-Request-Id")
     when = "a date, an RFC 3339 time, or how long ago, such as 1h30m"
-    parser.add_argument("--since", type=_moment, metavar="TIME", help=when)
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="the same; not included")
+    parser.add_argument("--since", type=moment, metavar="TIME", help=when)
+    parser.add_argument("--until", type=moment, metavar="TIME", help="the same; not included")
     parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: 50")
     add_format(parser, "table", "json", "yaml")
 
@@ -89,7 +72,7 @@ def item_of(found: Found) -> dict[str, object]:
 # -- what is wanted
 
 
-def _filters(arguments: Namespace, opened: SqliteReader) -> Filters:
+def _filters(arguments: Namespace, opened: Reader) -> Filters:
     from broker.audit.stores import Filters
 
     return Filters(
@@ -104,7 +87,7 @@ def _filters(arguments: Namespace, opened: SqliteReader) -> Filters:
     )
 
 
-def _full(arguments: Namespace, what: str, opened: SqliteReader) -> str | None:
+def _full(arguments: Namespace, what: str, opened: Reader) -> str | None:
     """Answer a full name; a short one is tried in every place of the settings, each a look-up in the index."""
     from broker.audit.stores import Filters
 
@@ -144,7 +127,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _moment(text: str) -> int:
+def moment(text: str) -> int:
     """Read a point in time, or how long ago, as milliseconds since 1970. A date begins at midnight, UTC."""
     from time import time
 

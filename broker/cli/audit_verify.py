@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from broker.cli.audit_files import checkpoint_file, database_path, public_key_path
+from broker.cli.audit_files import checkpoint_file, database_path, is_shared, public_key_path
+from broker.cli.audit_witnessed import add_witness, documents, seen, sentences
 from broker.cli.output import add_format, print_json, show, talk, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from broker.audit.checkpoints import VerifierKey
+    from broker.audit.receipts import Receipt
     from broker.audit.verification import Report
+    from broker.audit.witnessed import Seen
 
 CLEAN, TAMPERED, NOT_SEALED = "clean", "tampered", "not sealed"
 _CANNOT_VERIFY = 2
@@ -28,6 +32,21 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint kept elsewhere"
     )
+    parser.add_argument(
+        "--anchor",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE|DIR",
+        help="what an anchor holds: checkpoints one after the other, a syslog with them, or a folder of files",
+    )
+    parser.add_argument(
+        "--receipt", type=Path, action="append", default=[], metavar="FILE", help="a receipt that a caller was given"
+    )
+    parser.add_argument(
+        "--archive", type=Path, action="append", default=[], metavar="FILE", help="the bodies of pruned events"
+    )
+    add_witness(parser)
     parser.add_argument("--export", type=Path, metavar="FILE", help="verify this export instead of the database")
     parser.add_argument("--require-sealed", action="store_true", help="fail when the newest events are not signed yet")
     add_format(parser, "table", "json", "yaml")
@@ -39,7 +58,7 @@ def run(arguments: Namespace) -> int:
     from broker.audit.evidence import CannotVerify
 
     try:
-        report = _replay(arguments)
+        report, cosigned = _replay(arguments)
     except (CannotVerify, CheckpointError) as problem:
         talk(f"cannot verify: {problem}")
         return _CANNOT_VERIFY
@@ -48,29 +67,68 @@ def run(arguments: Namespace) -> int:
         return _CANNOT_VERIFY
     verdict = _verdict(report, require_sealed=arguments.require_sealed)
     if arguments.format == "table":
-        _print_table(report, verdict, failed=arguments.require_sealed)
+        _print_table(report, verdict, cosigned, failed=arguments.require_sealed)
     else:
-        _print_document(_document(report, verdict), arguments.format)
+        _print_document({**_document(report, verdict), "cosigned": documents(cosigned)}, arguments.format)
     return report.exit_code(require_sealed=arguments.require_sealed)
 
 
 # -- what there is to verify, and by what
 
 
-def _replay(arguments: Namespace) -> Report:
-    from broker.audit.verification import verify_database, verify_export
+def _replay(arguments: Namespace) -> tuple[Report, Sequence[Seen]]:
+    from broker.audit.witnessed import judged
 
-    for path in filter(None, [arguments.export, *arguments.checkpoint]):
+    named = (*arguments.checkpoint, *arguments.anchor, *arguments.receipt, *arguments.archive)
+    for path in filter(None, (arguments.export, *named)):
         path.stat()  # a slip of the pen is told before anything else
     key = _pinned_key(arguments)
     notes = arguments.checkpoint
     beside = arguments.export and checkpoint_file(arguments.export)
     if beside and not notes and beside.exists():
         notes = [beside]
-    outside = [_note(path, key) for path in notes]
+    outside = [_note(path, key) for path in notes] + [note for path in arguments.anchor for note in _anchored(path)]
+    cosigned = seen(arguments, outside)
+    return judged(_verified(arguments, key, outside), cosigned), cosigned
+
+
+def _verified(arguments: Namespace, key: VerifierKey, outside: Sequence[str]) -> Report:
+    from broker.audit.verification import verify_database, verify_export, verify_receipt
+
+    receipts = [_receipt(path) for path in arguments.receipt]
     if arguments.export:
-        return verify_export(arguments.export, key, outside)
-    return verify_database(_log(database_path(arguments)), key, outside)
+        return verify_export(arguments.export, key, outside, receipts, arguments.archive)
+    if len(receipts) == 1 and _names_no_log(arguments):
+        return verify_receipt(receipts[0], key)
+    log, shared = _log(database_path(arguments)), is_shared(arguments)
+    return verify_database(log, key, outside, receipts, arguments.archive, shared=shared)
+
+
+def _names_no_log(arguments: Namespace) -> bool:
+    """Tell whether a receipt is to be verified by itself: a key is given, and neither database nor settings are."""
+    return bool(arguments.key) and not (arguments.database or arguments.config)
+
+
+def _receipt(path: Path) -> Receipt:
+    from broker.audit.evidence import CannotVerify
+    from broker.audit.receipts import MalformedReceipt, Receipt
+
+    try:
+        return Receipt.parse(path.read_text(errors="replace"))
+    except MalformedReceipt as problem:
+        raise CannotVerify(f"{path} is not a receipt: {problem}") from problem
+
+
+def _anchored(path: Path) -> Sequence[str]:
+    """Read every checkpoint that an anchor holds; without any it is no anchor."""
+    from broker.audit.anchored import notes_in
+    from broker.audit.evidence import CannotVerify
+
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    notes = [note for file in files for note in notes_in(file.read_text(errors="replace"))]
+    if not notes:
+        raise CannotVerify(f"{path} holds no checkpoint")
+    return notes
 
 
 def _pinned_key(arguments: Namespace) -> VerifierKey:
@@ -136,11 +194,25 @@ def _verdict(report: Report, *, require_sealed: bool) -> str:
     return NOT_SEALED if unsealed else CLEAN
 
 
-def _print_table(report: Report, verdict: str, *, failed: bool) -> None:
+def _print_table(report: Report, verdict: str, cosigned: Sequence[Seen], *, failed: bool) -> None:
     items = [{"class": f.kind, "index": f.index, "what": f.message} for f in report.findings]
     if items:
         show(items, "table", ("CLASS", ">INDEX", "WHAT"), lambda item: tuple(item.values()), "")
+    for text in filter(None, (*_keys(report), *_notes(report), _held(report), *sentences(cosigned))):
+        write(text)
     write(_not_sealed(report) if verdict == NOT_SEALED and failed else _summary(report, verdict))
+
+
+def _keys(report: Report) -> Sequence[str]:
+    """Say which key counts where, when it ever changed."""
+    if len(report.keys) == 1:
+        return ()
+    return [f"key from {each.since or 'the beginning'} on: {each.key}" for each in report.keys]
+
+
+def _notes(report: Report) -> Sequence[str]:
+    """Say where times are not in the order of events; that is no fault of the log."""
+    return [f"note: the clock was set back before event {index}" for index in report.set_back]
 
 
 def _not_sealed(report: Report) -> str:
@@ -157,7 +229,16 @@ def _summary(report: Report, verdict: str) -> str:
     line = f"{state}: {read}, {report.sealed} under a checkpoint"
     if report.sealed and report.unsealed:
         line += f"; the last {report.unsealed} {_are(report.unsealed)} not sealed yet"
+    if report.bodiless:
+        line += f"; {_events(report.bodiless)} by their hashes alone, their bodies were pruned"
     return line
+
+
+def _held(report: Report) -> str:
+    """Say what of elsewhere the log was held against; a log that agrees with itself alone may be an older one."""
+    counts = {"checkpoint": report.held.checkpoints, "receipt": report.held.receipts}
+    named = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
+    return f"held against {' and '.join(named)} kept elsewhere" if named else ""
 
 
 def _events(number: int) -> str:
@@ -176,6 +257,10 @@ def _document(report: Report, verdict: str) -> dict[str, object]:
         "size": report.size,
         "sealed": report.sealed,
         "unsealed": report.unsealed,
+        "bodiless": report.bodiless,
+        "keys": [{"since": each.since, "key": str(each.key)} for each in report.keys],
+        "clock_set_back": list(report.set_back),
+        "held_against": report.held._asdict(),
         "root": base64.b64encode(report.root).decode(),
         "findings": [
             {"class": f.kind, "index": f.index, "message": f.message, "recoverable": f.recoverable}

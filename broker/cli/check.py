@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from broker.audit.checkpoints import VerifierKey
-    from broker.audit.stores.sqlite_reader import SqliteReader
+    from broker.audit.stores import Reader
     from broker.settings import Settings
 
 
@@ -59,11 +59,13 @@ async def _check(settings: Settings) -> int:
     logging.getLogger("broker").addHandler(logging.NullHandler())  # what it would say is said here, as a problem
     checks: dict[str, Callable[[Settings], Awaitable[Finding]]] = {
         "audit": _audit,
+        "anchors": _anchors,
         "policies": _policies,
         "keys": _keys,
         "tls": _tls,
         "issuers": _issuers,
         "lightsail": _lightsail,
+        "webhooks": _webhooks,
     }
     count = 0
     for component, check in checks.items():
@@ -101,20 +103,31 @@ def _sentences(error: Exception) -> Iterable[str]:
 
 async def _audit(settings: Settings) -> Finding:
     from broker import wiring
-    from broker.audit.stores.sqlite_reader import SqliteReader
+    from broker.audit.stores import StoreError, opening
 
-    database = wiring.database(settings)
-    lost = [str(path) for path in (database, wiring.signing_key(settings)) if not path.exists()]
+    database, signing_key = settings.audit.database, wiring.signing_key(settings)
+    try:
+        exists = await asyncio.to_thread(opening.exists, database)
+    except StoreError as problem:
+        return Finding("", [str(problem)])
+    there = {opening.name_of(database): exists, str(signing_key): signing_key.exists()}
+    lost = [name for name, exists in there.items() if not exists]
     if lost:
-        return Finding("", [f"{path} is not there; `broker init` creates it, if there never was one" for path in lost])
-    verifier = wiring.signer(settings).verifier
-    with closing(SqliteReader(database)) as reader:
+        return Finding("", [f"{name} is not there; `broker init` creates it, if there never was one" for name in lost])
+    return await asyncio.to_thread(_look_at, database, wiring.signer(settings).verifier)
+
+
+def _look_at(database: str, verifier: VerifierKey) -> Finding:
+    from broker.audit.stores import opening
+
+    name = opening.name_of(database)
+    with closing(opening.reader(database)) as reader:
         size = reader.head().size
-        problems = [] if _is_whole(reader, verifier) else [f"{database} is damaged: run `broker audit verify`"]
-    return Finding(f"{size} events in {database}", problems)
+        problems = [] if _is_whole(reader, verifier) else [f"{name} is damaged: run `broker audit verify`"]
+    return Finding(f"{size} events in {name}", problems)
 
 
-def _is_whole(reader: SqliteReader, verifier: VerifierKey) -> bool:
+def _is_whole(reader: Reader, verifier: VerifierKey) -> bool:
     """Tell whether head, tree and newest checkpoint agree, as far as that is known without reading every event."""
     from broker.audit.checkpoints import CheckpointError
     from broker.audit.merkle import CompactRange, nodes_from_rows
@@ -127,6 +140,34 @@ def _is_whole(reader: SqliteReader, verifier: VerifierKey) -> bool:
         return all(CompactRange.load(size, nodes).root() == root for size, root in trees)
     except (StoreError, CheckpointError, ValueError):
         return False
+
+
+async def _anchors(settings: Settings) -> Finding:
+    """Hold the log against every anchor; what cannot be reached is a problem where it is required."""
+    from broker import wiring
+    from broker.audit.file_anchor import FileAnchor
+    from broker.audit.review import Review
+    from broker.audit.stores import opening
+
+    if not settings.audit.anchors:
+        return Finding("checkpoints are kept nowhere else")
+    review = Review(lambda: opening.reader(settings.audit.database))
+    try:
+        async with wiring.anchors(settings, review) as anchors:
+            found = await anchors.compare()
+    finally:
+        await review.close()
+    problems = [f"{each.place.name}: {each.contradiction}" for each in found if each.contradiction]
+    problems += [f"{each.place.name}: {each.hindrance}" for each in found if each.hindrance and each.place.required]
+    notes = [f"{each.place.name}: {each.hindrance}" for each in found if each.hindrance and not each.place.required]
+    database = wiring.database_file(settings)
+    files = {each.name: FileAnchor(each.path) for each in settings.audit.anchors if each.kind == "file" and each.path}
+    notes += [
+        f"{name}: it lies on the same disk as the log, and so is rolled back with it"
+        for name, file in files.items()
+        if database and file.shares_the_disk_of(database)
+    ]
+    return Finding(", ".join(each.place.name for each in found), problems, notes)
 
 
 async def _policies(settings: Settings) -> Finding:
@@ -191,3 +232,16 @@ async def _lightsail(settings: Settings) -> Finding:
         [problem for each in probed for problem in each.problems],
         [note for each in probed for note in each.notes],
     )
+
+
+async def _webhooks(settings: Settings) -> Finding:
+    from broker import wiring
+    from broker.outbound.http import SendingFailed, check_place
+
+    problems = []
+    for receiver in wiring.receivers(settings):
+        try:
+            await check_place(receiver.url, allow_private=receiver.allow_private)
+        except SendingFailed as problem:
+            problems.append(f"{receiver.name}: {problem}")
+    return Finding(", ".join(webhook.name for webhook in settings.notify.webhooks) or "nobody is told", problems)

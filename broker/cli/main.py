@@ -24,6 +24,8 @@ GROUPS = {
     },
     "Look": {
         "ls": ("instances", "the instances that you may reach, and how"),
+        "leases": ("leases", "the credentials that are out now: who, where, until when"),
+        "hosts": ("hosts", "the keys by which instances prove themselves; accept changed ones"),
         "blueprints": ("blueprints", "what instances are made from"),
         "bundles": ("bundles", "the sizes of instances, and which can run a blueprint"),
     },
@@ -33,6 +35,7 @@ GROUPS = {
         "check": ("check", "test everything that serve needs"),
         "serve": ("serve", "run the service"),
         "keys": ("keys", "the RSA keys that open Windows passwords"),
+        "notify": ("notify", "the receivers of notices"),
         "emulator": ("emulator", "an embedded Lightsail to try things on"),
     },
     "Prove": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sized
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,22 +57,22 @@ def add_format(parser: ArgumentParser, *choices: str) -> None:
 def show(
     items: Iterable[Item], form: str, columns: Sequence[str], row: Callable[[Item], Sequence[object]], none: str
 ) -> None:
-    """Print a listing as a table, or its items as they are in JSON or YAML.
+    """Print a listing as a table, or its items as they are in JSON or YAML. Only one item is held at a time.
 
     Args:
-        items: what to list.
+        items: what to list; what has a length can be gone through twice, other iterables are kept.
         form: `table`, `json` or `yaml`.
         columns: the headings; one that begins with `>` is of numbers and goes to the right.
         row: an item's cells.
         none: what to say, on stderr, when a table would be empty.
     """
-    listed = list(items)
+    listed = items if isinstance(items, Sized) else list(items)
     if form == "json":
-        print_json(listed)
+        _print_list(listed)
     elif form == "yaml":
         _print_yaml(listed)
-    elif listed:
-        _print_table(columns, [[plain(cell) for cell in row(item)] for item in listed])
+    elif len(listed):
+        _print_table(columns, lambda: ([plain(cell) for cell in row(item)] for item in listed))
     else:
         talk(none)
 
@@ -81,15 +82,31 @@ def print_json(document: object) -> None:
     write(json.dumps(document, indent=2))
 
 
-def _print_yaml(document: object) -> None:
+def _print_list(items: Iterable[object]) -> None:
+    """Print the same as `print_json` of a list."""
+    before = "["
+    for item in items:
+        sys.stdout.write(f"{before}\n  " + json.dumps(item, indent=2).replace("\n", "\n  "))
+        before = ","
+    write("[]" if before == "[" else "\n]")
+
+
+def _print_yaml(items: Iterable[object]) -> None:
     import yaml
 
-    write(yaml.safe_dump(document, sort_keys=False).rstrip())
+    empty = True
+    for item in items:
+        sys.stdout.write(yaml.safe_dump([item], sort_keys=False))
+        empty = False
+    if empty:
+        write("[]")
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(columns: Sequence[str], rows: Callable[[], Iterable[Sequence[str]]]) -> None:
     headings = [column.lstrip(">") for column in columns]
-    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
+    widths = [len(heading) for heading in headings]
+    for cells in rows():
+        widths = list(map(max, widths, map(len, cells)))
 
     def line(cells: Sequence[str]) -> str:
         placed = zip(cells, widths, columns, strict=True)
@@ -97,5 +114,5 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     heading = line(headings)
     write(dim(heading, sys.stdout))
-    for cells in rows:
+    for cells in rows():
         write(line(cells))

@@ -13,8 +13,10 @@ from broker.cli.output import talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from argparse import ArgumentParser, Namespace
 
+    from broker.cli.workers import Worker
     from broker.settings import Settings
 
 
@@ -34,12 +36,28 @@ def run(arguments: Namespace) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key and password of the moment
     configure_logging()
     catch_what_nobody_catches()
+    if settings.server.workers > 1:
+        return _serve_by_many(settings)
     asyncio.run(serve(settings))
     return Exit.OK
 
 
-async def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop."""
+def _serve_by_many(settings: Settings) -> int:
+    """Serve by several processes on one socket; each of them comes back here from the parent's `run` to serve."""
+    from broker import wiring
+    from broker.cli.workers import Worker, Workers
+
+    with wiring.address(settings) as bound:
+        host, port = bound.getsockname()[:2]
+        place = Workers(settings.server.workers, f"{f'[{host}]' if ':' in host else host}:{port}").run()
+        if isinstance(place, Worker):
+            asyncio.run(serve(settings, bound, place))
+            return Exit.OK
+        return place
+
+
+async def serve(settings: Settings, bound: socket.socket | None = None, worker: Worker | None = None) -> None:
+    """Run the service until it is told to stop, as the only process or as one of several on a socket."""
     from broker import wiring
 
     stop = asyncio.Event()
@@ -47,7 +65,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what is loaded at start is as new as can be
-    async with wiring.service(settings) as service:
+    if worker:
+        loop.add_reader(worker.alive, stop.set)  # the parent is gone
+    async with wiring.service(settings, bound=bound) as service:
         reloading: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
@@ -57,5 +77,8 @@ async def serve(settings: Settings) -> None:
 
         loop.add_signal_handler(signal.SIGHUP, reload)
         gc.freeze()  # what was loaded stays: without this, each full collection walks it and stops the loop for 70 ms
-        talk(f"serving on {service.url}")
+        if worker:
+            worker.works()
+        else:
+            talk(f"serving on {service.url}")
         await stop.wait()

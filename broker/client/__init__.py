@@ -7,6 +7,7 @@ with Broker.from_environment(os.environ) as broker:
 from __future__ import annotations
 
 import os
+from urllib.parse import quote
 
 from broker.client.access import Access
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Unreachable, Untrusted
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, Self
 
-    from broker.client.documents import BlueprintDocument, BundleDocument, CredentialDocument, InstanceDocument
+    from broker.client.documents import (
+        AcceptedDocument,
+        BlueprintDocument,
+        BundleDocument,
+        CredentialDocument,
+        HostDocument,
+        InstanceDocument,
+        LeaseItem,
+    )
 
 __all__ = ["Access", "Broker", "BrokerProblem", "ClientError", "Misconfigured", "Unreachable", "Untrusted"]
 
@@ -80,6 +89,23 @@ class Broker:
         """Answer the sizes (`GET /v1/bundles`); with a blueprint, only those that can run it."""
         query = {"blueprint": blueprint} if blueprint else {}
         return self._pages("/v1/bundles", query | _inactive(wanted=include_inactive))
+
+    def leases(self, *, instance: str = "", actor: str = "", account: str = "") -> Iterator[LeaseItem]:
+        """Answer the credentials that are out now, and that the caller may know of (`GET /v1/leases`)."""
+        asked = {"instance": instance, "actor": actor, "account": account}
+        return self._pages("/v1/leases", {name: value for name, value in asked.items() if value})
+
+    def hosts(self) -> Iterator[HostDocument]:
+        """Answer the host keys that instances are held to (`GET /v1/hosts`)."""
+        return self._pages("/v1/hosts", {})
+
+    def accept_host_keys(self, host: HostDocument, *, reason: str = "", ticket: str = "") -> AcceptedDocument:
+        """Accept the keys that a host offers, as they stand in it (`POST /v1/hosts/…/accept`)."""
+        place = "/".join(quote(host[part], safe="") for part in ("account", "region", "name"))
+        body = {"host_keys": host["offered"], "reason": reason, "ticket": ticket}
+        answer: Any = self._connection.post(f"/v1/hosts/{place}/accept", body, new_idempotency_key())
+        accepted: AcceptedDocument = answer
+        return accepted
 
     def close(self) -> None:
         """Hang up."""

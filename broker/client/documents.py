@@ -125,3 +125,47 @@ class BundleDocument(TypedDict):
     power: int
     supportedPlatforms: list[str]
     isActive: bool
+
+
+class LeasedInstance(TypedDict):
+    """Where an instance is."""
+
+    account: str
+    region: str
+    name: str
+
+
+class LeaseItem(TypedDict):
+    """One item of `GET /v1/leases`; RFC 3339 times."""
+
+    lease_id: str
+    actor: str
+    instance: LeasedInstance
+    protocol: str
+    issued_at: str | None
+    expires_at: str
+    reason: str
+    ticket: str
+    break_glass: bool
+    revocable: bool
+    note: str
+    audit_index: int
+
+
+class HostDocument(TypedDict):
+    """One item of `GET /v1/hosts`; a key is written `<algorithm> <SHA-256 in hex>`."""
+
+    account: str
+    region: str
+    name: str
+    host_keys: list[str]
+    audit_index: int
+    offered: list[str]
+    offered_audit_index: int | None
+
+
+class AcceptedDocument(TypedDict):
+    """The answer of `POST /v1/hosts/{account}/{region}/{name}/accept`."""
+
+    host_keys: list[str]
+    audit: ReceiptDocument

@@ -6,17 +6,16 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from broker import addresses
 from broker.identity.keys import MAX_KEY_SET
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
     from urllib.parse import SplitResult
 
 TOTAL_SECONDS: Final = 5.0
@@ -25,8 +24,6 @@ _OK: Final = 200
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"\d{1,10}")
 _LOCAL_NAME: Final = "localhost"
-# Metadata services that are not link-local: AWS over IPv6, Alibaba, Oracle. Every process on a host may ask them.
-_METADATA: Final = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
 
 
 class FetchFailed(Exception):
@@ -52,7 +49,7 @@ def check_url(url: str) -> SplitResult:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         raise FetchFailed("not a URL") from None
-    address = _address(host)
+    address = addresses.parse(host)
     local = host == _LOCAL_NAME or (address is not None and address.is_loopback)
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise FetchFailed("neither https nor http on a loopback address")
@@ -141,8 +138,8 @@ class GuardedResolver(AbstractResolver):
         """Answer the addresses of `host` that may be connected to; raise OSError when one is forbidden."""
         found = await self._inner.resolve(host, port, family)
         for result in found:
-            address = ip_address(result["host"].partition("%")[0])
-            if not (host == _LOCAL_NAME and address.is_loopback):
+            address = addresses.parse(result["host"])
+            if address is None or not (host == _LOCAL_NAME and address.is_loopback):
                 _check_address(address)
         return found
 
@@ -151,17 +148,8 @@ class GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _check_address(address: IPv4Address | IPv6Address) -> None:
-    plain = getattr(address, "ipv4_mapped", None) or address
-    nowhere = plain.is_unspecified or plain.is_multicast or plain.is_loopback or plain.is_link_local
-    if nowhere or plain in _METADATA:
+def _check_address(address: addresses.Address | None) -> None:
+    if address is None or addresses.is_no_host(address) or addresses.is_loopback(address):
         raise ForbiddenAddress("an address at which no issuer lives")
 
 

@@ -1,7 +1,8 @@
 """The credential desk: the one place that knows the order of the steps.
 
-find → decide → record the request → ask AWS → open → record the issue → hand over. Nothing is asked of AWS before the
-request is durable, and nothing leaves before the issue is.
+find → decide → record the request → ask AWS → compare the host keys → open → record the issue → hand over. Nothing is
+asked of AWS before the request is durable, and nothing leaves before the issue is. An instance is held to the host keys
+that AWS named when its first credential was issued, until somebody who may accepts others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from broker.errors import (
     ApprovalRequired,
     BrokerError,
     Denied,
+    HostKeyChanged,
     ProtocolNotSupported,
     ReasonRequired,
     Refused,
@@ -34,6 +36,7 @@ from broker.model import (
     Decision,
     Event,
     Instance,
+    InstanceRef,
     Issued,
     Lease,
     Obligation,
@@ -100,6 +103,14 @@ class Ledger(Interface):
         ...
 
 
+class HostKeys(Interface):
+    """Knows by which host keys an instance must prove itself."""
+
+    async def pinned(self, instance: InstanceRef) -> frozenset[str] | None:
+        """Answer the pinned keys, as `HostKey.text` writes them; None before the first. Raises AuditUnavailable."""
+        ...
+
+
 class Delivery(Interface):
     """Puts together what is handed over."""
 
@@ -155,6 +166,7 @@ class CredentialDesk:
         gateway: Gateway,
         vault: Vault,
         ledger: Ledger,
+        host_keys: HostKeys,
         delivery: Delivery,
         clock: Clock,
     ) -> None:
@@ -163,6 +175,7 @@ class CredentialDesk:
         self._gateway = gateway
         self._vault = vault
         self._ledger = ledger
+        self._host_keys = host_keys
         self._delivery = delivery
         self._clock = clock
 
@@ -170,7 +183,7 @@ class CredentialDesk:
         """Issue one credential, or raise the BrokerError that says why not.
 
         A refusal leaves one `credential.denied`; a permit leaves `credential.requested` and then exactly one of
-        `credential.issued` and `credential.failed`.
+        `credential.issued` and `credential.failed`. An issue may be followed by `credential.withheld`.
         """
         try:
             instance = await self._find(asking)
@@ -178,10 +191,17 @@ class CredentialDesk:
             raise await self._refuse(asking.event(""), unknown) from None
         protocol = asking.request.protocol or instance.platform.protocol
         decision = self._decide(asking, instance, protocol)
-        known = replace(asking.event(""), instance=instance.ref, target="", protocol=protocol, decision=decision)
+        known = replace(
+            asking.event(""),
+            instance=instance.ref,
+            tags=instance.tags,
+            target="",
+            protocol=protocol,
+            decision=decision,
+        )
 
         if not decision.allowed:
-            raise await self._refuse(known, _refusal(decision))
+            raise await self._refuse(known, refusal(decision))
         if protocol is not instance.platform.protocol:
             raise await self._refuse(known, _unspoken(instance.platform))
 
@@ -191,6 +211,11 @@ class CredentialDesk:
         try:
             details = await self._gateway.access_details(instance, protocol)
             known = replace(known, upstream_request_id=details.upstream_request_id, details=_attempts(details.attempts))
+            named = tuple(sorted({key.text for key in details.host_keys}))
+            pinned = await self._host_keys.pinned(instance.ref)
+            if pinned is not None and not pinned.issuperset(named):
+                known = replace(known, details={**known.details, "host_keys": named})
+                raise _changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
             opened = await self._vault.open(details, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
@@ -198,16 +223,29 @@ class CredentialDesk:
         except BaseException as error:  # a request that is cancelled by a stop is closed too
             await self._ledger.append(_failed(known, error))
             raise
-        # The last gate: a credential whose event is not durable does not exist.
-        receipt = await self._ledger.append(
-            replace(
-                known,
-                event="credential.issued",
-                expires_at=lease.expires_at,
-                credential=opened.facts,
-            )
+        pins = {"host_keys": named} if named and pinned is None else {}
+        known = replace(
+            known,
+            event="credential.issued",
+            expires_at=lease.expires_at,
+            credential=opened.facts,
+            details={**known.details, **pins},
         )
+        # The last gate: a credential whose event is not durable does not exist.
+        receipt = await self._ledger.append(known)
+        if pins:
+            await self._confirm(known, instance.ref, named)
         return Issued(credential=credential, lease=lease, decision=decision, receipt=receipt)
+
+    async def _confirm(self, issued: Event, instance: InstanceRef, named: tuple[str, ...]) -> None:
+        """Hold a first issue to the pins once more: of two at once, the one that is first in the log has pinned."""
+        try:
+            if not (await self._host_keys.pinned(instance) or frozenset()).issuperset(named):
+                raise _changed(instance)  # noqa: TRY301 -- recorded as any other reason to keep it
+        except BaseException as error:
+            kept = _failed(replace(issued, credential=None, expires_at=None, details={}), error)
+            await self._ledger.append(replace(kept, event="credential.withheld", outcome="failure"))
+            raise
 
     async def preview(self, asking: Asking) -> Decision:
         """Decide as `issue` would, and issue nothing. An instance that is not there is a denial."""
@@ -241,6 +279,14 @@ class CredentialDesk:
             replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
         )
         return error
+
+
+def _changed(instance: InstanceRef) -> HostKeyChanged:
+    return HostKeyChanged(
+        detail="AWS names host keys for this instance that are not the ones it was pinned to, so nothing was issued.",
+        next_step="Find out whether the instance was rebuilt or made new keys. If so, somebody who may approve accepts"
+        f" them by `broker hosts accept {instance}`.",
+    )
 
 
 def _unspoken(platform: Platform) -> ProtocolNotSupported:
@@ -294,7 +340,7 @@ _REFUSALS: dict[Obligation, type[Refused]] = {
 }
 
 
-def _refusal(decision: Decision) -> Refused:
+def refusal(decision: Decision) -> Refused:
     """Answer the error that names the first obligation, and in `next` all of them."""
     if not decision.obligations:
         return Denied("; ".join(decision.errors))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from types_aiobotocore_lightsail import LightsailClient
+    from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_sts import STSClient
     from types_aiobotocore_sts.type_defs import AssumeRoleRequestTypeDef
 
@@ -122,6 +123,16 @@ class AccountSession:
         if self._account.role_arn:
             self._sts = await self._stack.enter_async_context(self._sts_client(self._source))
         return clients
+
+    async def start_object_store(self) -> S3Client:
+        """Answer, instead of all that, a client of S3 in the first region, alive until `close`."""
+        if self._account.role_arn:
+            self._sts = await self._stack.enter_async_context(self._sts_client(self._source))
+        by_path = AioConfig(s3={"addressing_style": "path"}) if self._endpoint else AioConfig()
+        config = self._config.merge(by_path)
+        region = self._account.regions[0]
+        creating = _session(self.credentials).client("s3", region, endpoint_url=self._endpoint, config=config)
+        return await self._stack.enter_async_context(creating)
 
     async def close(self) -> None:
         """End renewals under way and close all connections."""

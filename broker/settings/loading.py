@@ -42,7 +42,6 @@ def without_effect(settings: Settings) -> list[str]:
     fields = {
         "limits.instances_per_caller_per_hour": "instances_per_caller_per_hour" in settings.limits.model_fields_set,
         "console": bool(settings.console.issuer or settings.console.client_id),
-        "notify.webhooks": bool(settings.notify.webhooks),
         "server.client_ca": settings.server.client_ca is not None,
     }
     return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]
@@ -134,3 +133,14 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
     for issuer in document.get("issuers", []) if isinstance(document.get("issuers"), list) else []:
         if isinstance(issuer, dict) and isinstance(issuer.get("jwks_file"), str):
             issuer["jwks_file"] = str(folder / issuer["jwks_file"])
+    audit = document.get("audit")
+    anchors = audit.get("anchors") if isinstance(audit, dict) else None
+    for anchor in anchors if isinstance(anchors, list) else []:
+        if isinstance(anchor, dict) and isinstance(anchor.get("path"), str):
+            anchor["path"] = str(folder / anchor["path"])
+    notify = document.get("notify")
+    webhooks = notify.get("webhooks") if isinstance(notify, dict) else None
+    for webhook in webhooks if isinstance(webhooks, list) else []:
+        source = webhook.get("secret") if isinstance(webhook, dict) else None
+        if isinstance(source, str) and source.startswith("file:"):
+            webhook["secret"] = "file:" + str(folder / source.removeprefix("file:"))

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from broker.settings.values import (
     Algorithm,
+    AwsRegion,
     Claim,
     Database,
     Duration,
+    EventPattern,
     ListenAddress,
     MasterKey,
     Network,
@@ -24,7 +27,9 @@ from broker.settings.values import (
     SecretSource,
     ShortName,
     SigningKey,
+    SyslogAddress,
     WebAddress,
+    WitnessKey,
     is_loopback,
 )
 
@@ -113,12 +118,59 @@ class Keys(Section):
     master_key: MasterKey = "file:state/master.key"
 
 
+# What each kind of anchor needs, and what else it knows.
+_ANCHORS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "file": (frozenset({"path"}), frozenset()),
+    "s3": (
+        frozenset({"bucket", "region"}),
+        frozenset({"prefix", "retention", "role_arn", "external_id", "endpoint_url"}),
+    ),
+    "syslog": (frozenset({"address"}), frozenset()),
+    "witness": (frozenset({"url", "key", "path"}), frozenset({"allow_private"})),
+}
+_MIN_RETENTION = timedelta(days=1)
+
+
+class Anchor(Section):
+    """`[[audit.anchors]]`: a place elsewhere that is given every checkpoint. Which keys it has depends on the kind."""
+
+    name: ShortName
+    kind: Literal["file", "s3", "syslog", "witness"]
+    required: bool = False
+    path: Path | None = None
+    bucket: str = ""
+    prefix: str = ""
+    region: AwsRegion | None = None
+    retention: Duration = timedelta(days=365)
+    role_arn: str = ""
+    external_id: str = ""
+    endpoint_url: OptionalWebAddress = ""
+    address: SyslogAddress | None = None
+    url: WebAddress | None = None
+    key: WitnessKey | None = None
+    allow_private: bool = False
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Anchor:
+        needed, known = _ANCHORS[self.kind]
+        given = {name for name in self.model_fields_set if getattr(self, name) not in {None, ""}}
+        problems = [f"{name}: an anchor of kind {self.kind} needs it" for name in sorted(needed - given)]
+        strange = self.model_fields_set - needed - known - {"name", "kind", "required"}
+        problems += [f"{name}: an anchor of kind {self.kind} has none" for name in sorted(strange)]
+        if self.retention < _MIN_RETENTION:
+            problems.append("retention: it is at least 1d")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
 class Audit(Section):
     """`[audit]`: the log, its signing key, and its name in the checkpoints."""
 
     database: Database = "sqlite:///state/audit.db"
     signing_key: SigningKey = "file:state/audit.key"
     origin: Origin
+    anchors: tuple[Anchor, ...] = ()
 
 
 class Limits(Section):
@@ -138,17 +190,29 @@ class Console(Section):
 
 
 class Webhook(Section):
-    """One receiver of notices."""
+    """`[[notify.webhooks]]`: a receiver of notices. With `tags`, an instance must have had all of them."""
 
+    name: ShortName
     url: WebAddress
     secret: SecretSource
-    events: tuple[str, ...] = ()
+    events: Annotated[tuple[EventPattern, ...], Field(min_length=1)]
+    tags: Mapping[str, str] = Field(default_factory=dict)
+    allow_private: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _nothing_but_a_place(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc or "#" in url:
+            raise ValueError("write it without a user, a password and a fragment")
+        return url
 
 
 class Notify(Section):
-    """`[notify]`: who is told about requests and alarms."""
+    """`[notify]`: who is told about requests and alarms; so many denials within this time are a burst."""
 
     webhooks: tuple[Webhook, ...] = ()
+    denied_burst: Annotated[int, Field(ge=2, le=1000)] = 5
+    denied_burst_within: Duration = timedelta(minutes=10)
 
 
 class Settings(Section):
@@ -170,6 +234,8 @@ class Settings(Section):
             *_repeated("issuers.name", [issuer.name for issuer in self.issuers]),
             *_repeated("issuers.issuer", [issuer.issuer for issuer in self.issuers]),
             *_repeated("accounts.name", [account.name for account in self.accounts]),
+            *_repeated("audit.anchors.name", [anchor.name for anchor in self.audit.anchors]),
+            *_repeated("notify.webhooks.name", [webhook.name for webhook in self.notify.webhooks]),
         ]
         if self.console.issuer and self.console.issuer not in {issuer.name for issuer in self.issuers}:
             problems.append("console.issuer: there is no issuer of this name")

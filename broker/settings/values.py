@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
+from broker.audit.stores.address import objection
 from broker.model import LIGHTSAIL_REGIONS
+from broker.outbound.notices import unknown_patterns
 
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 
@@ -103,8 +105,8 @@ def _claim(value: object) -> object:
 
 
 def _database(text: str) -> str:
-    if not text.startswith(("sqlite:///", "postgresql://")):
-        raise ValueError("use sqlite:///PATH or postgresql://…")
+    if problem := objection(text):
+        raise ValueError(problem)
     return text
 
 
@@ -116,10 +118,35 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _event_pattern(text: str) -> str:
+    for problem in unknown_patterns([text]):
+        raise ValueError(problem)
+    return text
+
+
 def _region(text: str) -> str:
     if text not in LIGHTSAIL_REGIONS:
         close = get_close_matches(text, LIGHTSAIL_REGIONS, n=1)
         raise ValueError(f"Lightsail is not offered in a region {text!r}" + guess(close))
+    return text
+
+
+def _aws_region(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,16}){1,3}-[0-9]", text):
+        raise ValueError(f"{text!r} is not a region: write one like eu-west-1")
+    return text
+
+
+def _syslog_address(text: str) -> str:
+    found = re.fullmatch(r"/.+|(udp|tcp)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", text)
+    if not found or int(found[3] or 0) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError("write the path of a socket like /dev/log, udp://HOST:514 or tcp://HOST:601")
+    return text
+
+
+def _witness_key(text: str) -> str:
+    if not re.fullmatch(r"[^\s+]{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*", text):
+        raise ValueError("write the verifier key of the witness: name+hash+key")
     return text
 
 
@@ -132,6 +159,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 ShortName = Annotated[str, AfterValidator(_short_name)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SecretSource = Annotated[str, AfterValidator(_secret_source)]
+EventPattern = Annotated[str, AfterValidator(_event_pattern)]
 Claim = Annotated[str | int | bool, BeforeValidator(_claim)]
 Database = Annotated[str, AfterValidator(_database)]
 ListenAddress = Annotated[str, AfterValidator(_listen)]
@@ -142,4 +170,7 @@ SigningKey = Annotated[str, AfterValidator(_signing_key)]
 OptionalWebAddress = Annotated[str, AfterValidator(_web_address_or_none)]
 Network = Annotated[str, AfterValidator(_network)]
 Region = Annotated[str, AfterValidator(_region)]
+AwsRegion = Annotated[str, AfterValidator(_aws_region)]
+SyslogAddress = Annotated[str, AfterValidator(_syslog_address)]
+WitnessKey = Annotated[str, AfterValidator(_witness_key)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]

@@ -13,9 +13,8 @@ import pytest
 from broker.audit.checkpoints import Signer, VerifierKey
 from broker.audit.keyfiles import create_signing_key, load_signer, public_path
 from broker.cli.audit import configure, run
-from broker.cli.audit_search import EVENTS
 from broker.errors import BrokerError
-from broker.model import Caller, Event, InstanceRef
+from broker.model import EVENTS, Caller, Event, InstanceRef
 from tests.audit.conftest import ORIGIN, write_log
 from tests.doubles.audit import an_event
 

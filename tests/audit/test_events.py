@@ -3,13 +3,24 @@ from __future__ import annotations
 import json
 import string
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.audit.events import MAX_ITEMS, MAX_REASON, MAX_TEXT, clean, document, encode, outcome_unknown
+from broker.audit.events import (
+    MAX_ITEMS,
+    MAX_REASON,
+    MAX_TAG,
+    MAX_TAGS,
+    MAX_TEXT,
+    clean,
+    document,
+    encode,
+    outcome_unknown,
+)
 from broker.audit.leaves import milliseconds, parse, search_columns
 from broker.model import Caller, CredentialFacts, Decision, Event, InstanceRef, Secret, Source
 from tests.doubles.audit import NOW, an_event
@@ -45,6 +56,7 @@ events = st.builds(
     actor=st.none() | callers,
     source=st.none() | st.builds(Source, anything, anything),
     instance=st.none() | st.builds(InstanceRef, anything, anything, anything),
+    tags=st.dictionaries(anything, anything, max_size=3),
     target=anything,
     reason=anything,
     ticket=anything,
@@ -189,3 +201,20 @@ def test_times_are_read_as_milliseconds() -> None:
     assert milliseconds(TIME) == int(datetime(2026, 1, 31, 9, 30, tzinfo=UTC).timestamp() * 1000)
     with pytest.raises(ValueError, match="zone"):
         milliseconds("2026-01-31T09:30:00")
+
+
+def test_tags_of_an_instance_are_bounded_and_their_names_are_ascii() -> None:
+    many = {f"tag-{number:03}": "x" * 300 for number in range(60)}
+    tags = tags_of(an_event(tags=many | {"\0": "nul"}))
+    assert len(tags) == MAX_TAGS
+    assert tags["tag-000"] == "x" * (MAX_TAG - 1) + "…"
+    assert tags["\\ufffd"] == "nul"
+    assert tags_of(an_event(tags={"größe": "xl"})) == {"gr\\xf6\\xdfe": "xl"}
+    assert tags_of(an_event()) is None
+
+
+def tags_of(event: Event) -> Any:
+    """Answer the tags of the instance as they are written."""
+    place = document(event)["instance"]
+    assert isinstance(place, dict)
+    return place.get("tags")

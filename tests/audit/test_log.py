@@ -589,3 +589,13 @@ async def test_what_waits_when_the_log_is_closed_is_written_first(
     await stopping
     assert [receipt.index for receipt in await asyncio.gather(*tasks)] == [1, 2, 3, 4, 5]
     assert names(database)[-1] == "service.stopped"
+
+
+def test_more_events_at_once_than_may_be_unsealed_are_written(database: Path, signer: Signer) -> None:
+    store = SqliteStore(database)
+    create(store, signer)
+    ledger = Ledger(store, signer, ManualClock())
+    ledger.open()
+    ledger.write([document(an_event())] * (MAX_UNSEALED + 1))
+    assert ledger.size == MAX_UNSEALED + 1
+    ledger.close()

@@ -112,8 +112,6 @@ async def test_an_event_of_another_account_is_not_there(review: Review) -> None:
     for index, accounts in [(7, frozenset({"main"})), (7, frozenset()), (300, None), (-1, None), (1 << 70, None)]:
         with pytest.raises(NotFound):
             await review.event(index, accounts=accounts)
-        with pytest.raises(NotFound):
-            await review.inclusion_proof(index, accounts=accounts)
 
 
 @pytest.mark.parametrize(("limit", "cursor"), [(0, ""), (201, ""), (10, "x"), (10, "1.2.3"), (10, "-1.2"), (10, "1.٢")])

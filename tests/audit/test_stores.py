@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from broker.audit.events import document, encode
 from broker.audit.leaves import parse
 from broker.audit.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from broker.audit.stores import Batch, Head, HeadMoved, Node, NotWritten, Record, Store, StoredCheckpoint, StoreError
+from broker.audit.stores.address import Address
 from broker.audit.stores.files import filesystem_of
+from broker.audit.stores.postgresql import PostgresqlStore
 from broker.audit.stores.sqlite import SqliteStore, make_durable
 from broker.audit.stores.sqlite_reader import SqliteReader
 from tests.audit.conftest import write_log
@@ -40,10 +43,13 @@ def a_batch(tree: CompactRange, *events: str, request_id: str = "request-0") -> 
     return Batch(Head(tree.size, tree.root()), records, [Node(*node) for node in completed])
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real("postgresql"))])
 def make_store(request: pytest.FixtureRequest, database: Path) -> Callable[[], Store]:
     """Answer what makes another handle on the same store."""
-    return {"sqlite": lambda: SqliteStore(database)}[request.param]
+    if request.param == "sqlite":
+        return lambda: SqliteStore(database)
+    address = Address.parse(request.getfixturevalue("postgresql"))
+    return lambda: PostgresqlStore(address)
 
 
 class TestEveryStore:
@@ -152,10 +158,29 @@ class TestEveryStore:
             make_store().create(FIRST)
         assert store.head().size == 0
 
-    def test_a_second_process_is_turned_away(self, store: Store, make_store: Callable[[], Store]) -> None:
-        with pytest.raises(StoreError, match="another broker"):
-            make_store().open()
-        assert store.head().size == 0
+    def test_a_second_process_is_turned_away_or_appends_to_the_same_log(
+        self, store: Store, make_store: Callable[[], Store]
+    ) -> None:
+        other = make_store()
+        if not store.shared:
+            with pytest.raises(StoreError, match="another broker"):
+                other.open()
+            return
+        other.open()
+        tree = CompactRange()
+        put(store, a_batch(tree, "e"))
+        put(other, a_batch(tree, "e"))
+        put(store, a_batch(tree, "e"))
+        assert store.head() == other.head() == Head(3, tree.root())
+        other.close()
+
+    def test_pruned_events_leave_their_hashes(self, store: Store) -> None:
+        tree = CompactRange()
+        put(store, first := a_batch(tree, *["e"] * 5))
+        put(store, replace(a_batch(tree, "audit.pruned"), pruned=4))
+        assert store.oldest() == 4
+        assert [record.idx for record in store.records(0, 6)] == [4, 5]
+        assert list(store.hashes(0, 0, 5)) == [record.leaf_hash for record in first.records]
 
 
 def test_a_missing_log_is_not_made_by_opening_it(database: Path) -> None:

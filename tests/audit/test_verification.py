@@ -21,9 +21,10 @@ from broker.audit.events import document, encode
 from broker.audit.evidence import CannotVerify, Row, export_line, export_rows, open_database
 from broker.audit.leaves import search_columns
 from broker.audit.merkle import CompactRange, leaf_hash
+from broker.audit.replay import Replay
 from broker.audit.stores import StoreError
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import Replay, Report, verify_database, verify_export
+from broker.audit.verification import Report, verify_database, verify_export
 from broker.model import Event
 from tests.audit.conftest import ORIGIN, write_log
 from tests.doubles.audit import an_event
@@ -543,7 +544,9 @@ def test_the_verifier_needs_nothing_of_the_service() -> None:
         "import sys, broker.audit.verification as v;"
         "loaded = {m for m in sys.modules if m.startswith('broker.')};"
         "assert loaded == {'broker.audit', 'broker.audit.verification', 'broker.audit.evidence', 'broker.audit.leaves',"
-        " 'broker.audit.merkle', 'broker.audit.checkpoints', 'broker.audit.runs', 'broker.audit.schema'}, loaded;"
+        " 'broker.audit.merkle', 'broker.audit.checkpoints', 'broker.audit.runs', 'broker.audit.schema',"
+        " 'broker.audit.findings', 'broker.audit.reading', 'broker.audit.receipts', 'broker.audit.replay',"
+        " 'broker.audit.rotation'}, loaded;"
         "assert not {'orjson', 'aiohttp', 'pydantic', 'asyncio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})

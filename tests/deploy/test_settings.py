@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from broker.settings import load
@@ -22,6 +23,14 @@ def test_the_shipped_settings_keep_all_state_in_the_one_folder_that_the_unit_may
     assert settings.keys.master_key == f"file:{state}/master.key"
     assert settings.audit.database == f"sqlite:///{state}/audit.db"
     assert settings.audit.signing_key == f"file:{state}/audit.key"
+
+
+def test_the_receiver_of_notices_that_the_shipped_settings_show_is_valid(tmp_path: Path) -> None:
+    head, mark, example = SETTINGS.read_text().partition("# [[notify.webhooks]]")
+    uncommented = re.sub(r"^# ", "", mark + example, flags=re.MULTILINE)
+    (tmp_path / "broker.toml").write_text(head + uncommented)
+    (webhook,) = load(tmp_path / "broker.toml", {}).notify.webhooks
+    assert (webhook.name, webhook.allow_private) == ("pager", False)
 
 
 def test_the_shipped_settings_accept_no_shared_secret_algorithm_and_no_old_token() -> None:

@@ -15,6 +15,7 @@ from broker.model import (
     CredentialRequest,
     Decision,
     Event,
+    HostKey,
     Instance,
     InstanceRef,
     Obligation,
@@ -109,10 +110,17 @@ class TablePolicies:
 class DiaryGateway:
     """Answers access details at once, or fails as it was told, after so many attempts."""
 
-    def __init__(self, diary: Diary, error: BaseException | None = None, attempts: int = 1) -> None:
+    def __init__(
+        self,
+        diary: Diary,
+        error: BaseException | None = None,
+        attempts: int = 1,
+        host_keys: tuple[HostKey, ...] = (),
+    ) -> None:
         self._diary = diary
         self._error = error
         self._attempts = attempts
+        self._host_keys = host_keys
 
     async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
         self._diary.append("aws")
@@ -126,7 +134,7 @@ class DiaryGateway:
             username="ec2-user",
             ip_address="203.0.113.7",
             ipv6_addresses=(),
-            host_keys=(),
+            host_keys=self._host_keys,
             material=SshKeyPair(Secret("PRIVATE"), "ssh-rsa-cert-v01@openssh.com AAAA", None),
             upstream_request_id="aws-1",
             attempts=self._attempts,
@@ -150,6 +158,20 @@ class ClearVault:
             expires_at=self._expires_at,
             facts=CredentialFacts(certificate_serial=7, key_id="k"),
         )
+
+
+class PinnedHostKeys:
+    """Holds every instance to the given keys; each question is answered by the next ones, the last for ever."""
+
+    def __init__(self, *answers: Sequence[str] | BrokerError | None) -> None:
+        self._answers = list(answers) or [None]
+
+    async def pinned(self, instance: InstanceRef) -> frozenset[str] | None:
+        del instance
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, BrokerError):
+            raise answer
+        return None if answer is None else frozenset(answer)
 
 
 class DiaryLedger:

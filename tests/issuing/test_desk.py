@@ -10,7 +10,7 @@ import pytest
 
 from broker import errors
 from broker.issuing.desk import Asking, CredentialDesk
-from broker.model import Action, CredentialRequest, Instance, Issued, Obligation, Platform, Protocol
+from broker.model import Action, CredentialRequest, HostKey, Instance, Issued, Obligation, Platform, Protocol
 from tests.doubles.issuing import (
     CALLER,
     NOW,
@@ -20,6 +20,7 @@ from tests.doubles.issuing import (
     DiaryGateway,
     DiaryLedger,
     ListedInventory,
+    PinnedHostKeys,
     TablePolicies,
     credential_request,
     hand_over,
@@ -52,6 +53,8 @@ def desk(
     vault_error: errors.BrokerError | None = None,
     refuses: tuple[str, ...] = (),
     expires_at: datetime = NOW + timedelta(seconds=780),
+    host_keys: tuple[HostKey, ...] = (),
+    pins: PinnedHostKeys | None = None,
 ) -> Desk:
     diary = Diary()
     ledger = DiaryLedger(diary, refuses)
@@ -61,9 +64,10 @@ def desk(
         CredentialDesk(
             inventory=ListedInventory(*instances),
             policies=policies or TablePolicies(ALLOWED),
-            gateway=DiaryGateway(diary, aws_error, attempts),
+            gateway=DiaryGateway(diary, aws_error, attempts, host_keys),
             vault=ClearVault(expires_at, vault_error),
             ledger=ledger,
+            host_keys=pins or PinnedHostKeys(),
             delivery=hand_over,
             clock=lambda: NOW,
         ),
@@ -251,3 +255,69 @@ async def test_a_preview_decides_and_leaves_nothing_behind() -> None:
     missing = replace(asking, request=credential_request("nowhere"))
     assert not (await office.desk.preview(missing)).allowed
     assert office.diary == []
+
+
+OLD, NEW = (HostKey(algorithm="ssh-ed25519", public_key="AAAA", sha256=digit * 64) for digit in "01")
+OTHER = HostKey(algorithm="ssh-rsa", public_key="AAAA", sha256="2" * 64)
+
+
+async def test_the_first_issue_pins_the_host_keys_that_aws_names() -> None:
+    office = desk(host_keys=(NEW, OLD, OLD), pins=PinnedHostKeys(None, (OLD.text, NEW.text)))
+    await office.issue()
+    assert office.ledger.events[-1].details == {"host_keys": (OLD.text, NEW.text)}
+    assert office.diary == ["credential.requested", "aws", "credential.issued"]
+
+
+async def test_an_instance_without_host_keys_pins_nothing() -> None:
+    office = desk()
+    await office.issue()
+    assert office.ledger.events[-1].details == {}
+
+
+@pytest.mark.parametrize("named", [(OLD,), (OTHER, OLD), ()])
+async def test_pinned_host_keys_let_in_and_are_not_pinned_again(named: tuple[HostKey, ...]) -> None:
+    office = desk(host_keys=named, pins=PinnedHostKeys((OLD.text, OTHER.text)))
+    await office.issue()
+    assert office.ledger.events[-1].event == "credential.issued"
+    assert office.ledger.events[-1].details == {}
+
+
+@pytest.mark.parametrize("named", [(NEW,), (OLD, NEW)])
+async def test_one_host_key_that_is_not_pinned_is_a_conflict_with_a_way_out(named: tuple[HostKey, ...]) -> None:
+    office = desk(host_keys=named, pins=PinnedHostKeys((OLD.text,)), attempts=2)
+    with pytest.raises(errors.HostKeyChanged) as refusal:
+        await office.issue()
+    assert "broker hosts accept main/eu-west-1/web-1" in refusal.value.next_step
+    assert office.diary == ["credential.requested", "aws", "credential.failed"]
+    failed = office.ledger.events[-1]
+    assert (failed.outcome, failed.error) == ("failure", "host_key_changed")
+    assert failed.details == {"attempts": 2, "host_keys": tuple(sorted(key.text for key in named))}
+
+
+async def test_pins_that_cannot_be_read_let_nobody_in() -> None:
+    office = desk(host_keys=(OLD,), pins=PinnedHostKeys(errors.AuditUnavailable("gone")))
+    with pytest.raises(errors.AuditUnavailable):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.failed"]
+
+
+@pytest.mark.parametrize("second", [(NEW.text,), None, errors.AuditUnavailable("gone")])
+async def test_of_two_first_issues_the_one_that_is_not_first_in_the_log_keeps_its_credential(
+    second: tuple[str, ...] | errors.BrokerError | None,
+) -> None:
+    office = desk(host_keys=(OLD,), pins=PinnedHostKeys(None, second))
+    with pytest.raises((errors.HostKeyChanged, errors.AuditUnavailable)):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.issued", "credential.withheld"]
+    issued, withheld = office.ledger.events[-2:]
+    assert withheld.lease_id == issued.lease_id
+    assert (withheld.outcome, withheld.credential, withheld.details) == ("failure", None, {})
+
+
+async def test_every_event_of_a_known_instance_has_its_tags() -> None:
+    tagged = replace(instance(), tags={"env": "prod"})
+    office, refusing = desk(instances=(tagged,)), desk(instances=(tagged,), policies=TablePolicies(()))
+    await office.issue()
+    with pytest.raises(errors.Denied):
+        await refusing.issue()
+    assert [event.tags for event in (*office.ledger.events, *refusing.ledger.events)] == [{"env": "prod"}] * 3

@@ -142,6 +142,39 @@ def test_several_workers_need_postgresql(tmp_path: Path) -> None:
     assert "PostgreSQL" in problem
 
 
+@pytest.mark.parametrize(
+    ("database", "why"),
+    [
+        ("mysql://h/d", "use sqlite:///PATH or postgresql://USER@HOST/NAME"),
+        ("postgresql://me:s3cret@127.0.0.1/d", "keep the password out of the URL"),
+        ("postgresql://me@127.0.0.1/d?password=s3cret", "keep the password out of the URL"),
+        ("postgresql://me@db.example.com/d", "?sslmode=verify-full"),
+        ("postgresql://me@127.0.0.1", "name the database"),
+        ("postgresql://me@127.0.0.1/d?statement_cache_size=few", "whole number"),
+    ],
+)
+def test_a_place_of_the_log_that_cannot_be_is_explained_and_its_password_not_repeated(
+    tmp_path: Path, database: str, why: str
+) -> None:
+    (problem,) = problems(tmp_path, GOOD, {"BROKER__AUDIT__DATABASE": database})
+    assert why in problem
+    assert problem.startswith("audit.database: ")
+    assert "s3cret" not in problem
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "postgresql://me@/d?host=/run/postgresql",
+        "postgresql://me@[::1]/d",
+        "postgresql://me@db.example.com/d?sslmode=require",
+    ],
+)
+def test_a_log_can_be_in_postgresql(tmp_path: Path, database: str) -> None:
+    environment = {"BROKER__AUDIT__DATABASE": database, "BROKER__SERVER__WORKERS": "4"}
+    assert load(write(tmp_path, GOOD), environment).audit.database == database
+
+
 def test_settings_are_frozen(tmp_path: Path) -> None:
     settings = load(write(tmp_path, GOOD), {})
     with pytest.raises(ValueError, match="frozen"):
@@ -209,14 +242,17 @@ def test_a_variable_s_fault_is_told_alike(tmp_path: Path, name: str, value: str,
     assert problem.startswith(said)
 
 
+HOOKS = '[{{"name": "siem", "url": "{}", "secret": "{}", "events": ["*"]}}]'
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("BROKER__CONSOLE__CLIENT_SECRET", "s3cret"),
         ("BROKER__AUDIT__DATABASE", "mysql://broker:s3cret@db"),
         ("BROKER__KEYS__MASTER_KEY", "s3cret"),
-        ("BROKER__NOTIFY__WEBHOOKS", '[{"url": "https://hooks.example.com/s3cret", "secret": "s3cret"}]'),
-        ("BROKER__NOTIFY__WEBHOOKS", '[{"url": "http://hooks.example.com/s3cret", "secret": "env:X"}]'),
+        ("BROKER__NOTIFY__WEBHOOKS", HOOKS.format("https://hooks.example.com/s3cret", "s3cret")),
+        ("BROKER__NOTIFY__WEBHOOKS", HOOKS.format("http://hooks.example.com/s3cret", "env:X")),
     ],
 )
 def test_what_may_be_a_secret_is_not_repeated(tmp_path: Path, name: str, value: str) -> None:
@@ -232,3 +268,98 @@ def test_the_file_of_the_faults_is_known(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, GOOD), {"BROKER__SERVER__LISTEN": "x"})
     assert caught.value.path == tmp_path / "broker.toml"
+
+
+HOOK = """
+[[notify.webhooks]]
+name = "siem"
+url = "https://siem.example.com/broker"
+secret = "file:secrets/siem"
+events = ["credential.issued", "break_glass.*", "log_fault"]
+tags = { env = "prod" }
+"""
+
+
+def test_a_receiver_of_notices_is_read_with_its_secret_beside_the_file(tmp_path: Path) -> None:
+    (webhook,) = load(write(tmp_path, GOOD + HOOK), {}).notify.webhooks
+    assert (webhook.name, webhook.tags, webhook.allow_private) == ("siem", {"env": "prod"}, False)
+    assert webhook.secret == f"file:{tmp_path}/secrets/siem"
+    notify = load(write(tmp_path, GOOD + HOOK), {"BROKER__NOTIFY__DENIED_BURST_WITHIN": "1h"}).notify
+    assert (notify.denied_burst, notify.denied_burst_within) == (5, timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        ('"break_glass.*"', '"break_glas.*"', "notify.webhooks.0.events.1: no event is called 'break_glas.*'"),
+        ('["credential.issued", "break_glass.*", "log_fault"]', "[]", "notify.webhooks.0.events: must not be empty"),
+        ("https://siem", "http://siem", "notify.webhooks.0.url: use https (http only on a loopback address)"),
+        ("https://siem", "https://user:secret@siem", "notify.webhooks.0.url: write it without a user"),
+        ("file:secrets/siem", "whsec_abc", "notify.webhooks.0.secret: use file:PATH or env:NAME"),
+        ('"siem"', '"Siem!"', "notify.webhooks.0.name"),
+        ("tags", "tag", "notify.webhooks.0.tag: there is no such setting"),
+        ("[[notify", "[notify]\ndenied_burst = 1\n[[notify", "notify.denied_burst: must be at least 2"),
+        (HOOK, HOOK + HOOK, "notify.webhooks.name: 'siem' stands more than once"),
+    ],
+)
+def test_a_receiver_that_cannot_be_is_refused_in_words(tmp_path: Path, wrong: str, right: str, said: str) -> None:
+    (problem,) = problems(tmp_path, GOOD + HOOK.replace(wrong, right))
+    assert problem.startswith(said)
+
+
+ANCHORS = """
+[[audit.anchors]]
+name = "vault"
+kind = "file"
+path = "worm/checkpoints"
+required = true
+[[audit.anchors]]
+name = "bucket"
+kind = "s3"
+bucket = "b"
+region = "eu-west-1"
+retention = "30d"
+[[audit.anchors]]
+name = "siem"
+kind = "syslog"
+address = "tcp://[::1]:601"
+[[audit.anchors]]
+name = "witness"
+kind = "witness"
+url = "https://witness.example.com"
+key = "witness.example.com/w1+0a1b2c3d+BAAA"
+path = "cosigned.notes"
+"""
+
+
+def test_anchors_of_every_kind_are_read(tmp_path: Path) -> None:
+    file, bucket, syslog, witness = load(write(tmp_path, GOOD + ANCHORS), {}).audit.anchors
+    assert (file.path, file.required) == (tmp_path / "worm" / "checkpoints", True)
+    assert (bucket.retention, bucket.required) == (timedelta(days=30), False)
+    assert syslog.address == "tcp://[::1]:601"
+    assert witness.path == tmp_path / "cosigned.notes"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('kind = "file"', "path: an anchor of kind file needs it"),
+        ('kind = "s3"\nbucket = ""\nregion = "eu-west-1"', "bucket: an anchor of kind s3 needs it"),
+        ('kind = "syslog"\naddress = "/dev/log"\npath = "x"', "path: an anchor of kind syslog has none"),
+        ('kind = "syslog"\naddress = "host:514"', "udp://HOST:514"),
+        ('kind = "syslog"\naddress = "udp://host:65536"', "udp://HOST:514"),
+        ('kind = "s3"\nbucket = "b"\nregion = "europe"', "'europe' is not a region"),
+        ('kind = "s3"\nbucket = "b"\nregion = "eu-west-1"\nretention = "1h"', "retention: it is at least 1d"),
+        ('kind = "witness"\nurl = "http://w.example"\nkey = "k"\npath = "x"', "use https"),
+        ('kind = "tape"', "write 'file', 's3', 'syslog' or 'witness'"),
+        ('kind = "file"\npath = "x"\ncolour = "blue"', "there is no such setting"),
+    ],
+)
+def test_an_anchor_that_is_not_of_its_kind_is_refused(tmp_path: Path, lines: str, words: str) -> None:
+    found = problems(tmp_path, GOOD + f'[[audit.anchors]]\nname = "a"\n{lines}\n')
+    assert any(problem.startswith("audit.anchors.0") and words in problem for problem in found), found
+
+
+def test_two_anchors_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = '[[audit.anchors]]\nname = "a"\nkind = "file"\npath = "x"\n' * 2
+    assert "audit.anchors.name: 'a' stands more than once" in problems(tmp_path, GOOD + twice)[0]

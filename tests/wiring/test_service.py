@@ -14,8 +14,9 @@ from aiohttp import ClientSession
 
 from broker import state, wiring
 from broker.audit.stores.sqlite_reader import SqliteReader
+from broker.cli.main import main
 from broker.demo.stage import make_tls
-from broker.errors import KeysUnavailable, PoliciesUnavailable
+from broker.errors import AuditUnavailable, KeysUnavailable, PoliciesUnavailable
 from broker.settings import Settings, load
 
 SETTINGS = """\
@@ -126,3 +127,53 @@ async def test_starting_and_stopping_leaves_no_file_open_and_no_task_behind(fold
 
     before = await once()
     assert await once() == before
+
+
+async def test_a_log_below_its_anchor_is_not_served_and_check_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anchor = '[[audit.anchors]]\nname = "vault"\nkind = "file"\npath = "anchor/checkpoints"\n'
+    with_anchor(folder, anchor)
+    kept = (folder / "state" / "audit.db").read_bytes()
+    async with (
+        wiring.service(settings(folder)) as service,
+        ClientSession() as session,
+        session.get(f"{service.url}/readyz") as ready,
+    ):
+        assert (await ready.json())["components"]["anchors"] == {"ready": True, "detail": ""}
+    newest = (folder / "anchor" / "checkpoints").read_text().split("\n\n")[-3].split("\n")[1]
+    assert int(newest) == len(events(folder)) == 3
+    roll_back(folder, kept)
+    with pytest.raises(AuditUnavailable, match="anchor vault: rolled back: 3 events were anchored, 0 are here"):
+        async with wiring.service(settings(folder)):
+            raise AssertionError
+    assert events(folder) == []
+    await asyncio.to_thread(main, ["check", "--config", str(folder / "broker.toml")])
+    said = capsys.readouterr().out
+    assert "vault: rolled back: 3 events were anchored, 0 are here" in said
+    assert "vault: it lies on the same disk as the log" in said
+
+
+async def test_a_stop_leaves_the_whole_log_in_its_file_and_its_last_checkpoint_in_the_anchor(folder: Path) -> None:
+    with_anchor(folder, '[[audit.anchors]]\nname = "vault"\nkind = "file"\npath = "anchor/checkpoints"\n')
+    async with wiring.service(settings(folder)):
+        pass
+    assert {file.name for file in (folder / "state").glob("audit.db*")} == {"audit.db", "audit.db.lock"}
+    with closing(SqliteReader(folder / "state" / "audit.db")) as reader:
+        newest = reader.newest_checkpoint()
+    assert newest
+    assert newest.size == len(events(folder))
+    assert (folder / "anchor" / "checkpoints").read_text().endswith(f"{newest.note}\n")
+
+
+def with_anchor(folder: Path, anchor: str) -> None:
+    path = folder / "broker.toml"
+    path.write_text(path.read_text() + anchor)
+    (folder / "anchor").mkdir()
+
+
+def roll_back(folder: Path, kept: bytes) -> None:
+    for file in (folder / "state").glob("audit.db*"):
+        file.unlink()
+    (folder / "state" / "audit.db").write_bytes(kept)
+    (folder / "state" / "audit.db").chmod(0o600)

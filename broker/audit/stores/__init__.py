@@ -68,13 +68,23 @@ class StoredCheckpoint(NamedTuple):
     note: str
 
 
+Views = Mapping[str, Sequence[tuple[object, ...]]]
+"""The rows of every view, by its name; the columns are those of `projections.VIEWS`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction appends, and the head that comes of it. Without records it is a trial."""
+    """What one transaction appends, and the head that comes of it. Without records it is a trial.
+
+    Events below `pruned` lose their bodies in the same transaction: their leaf hashes become nodes of level 0.
+    `views`, when given, are all rows of every view, by its name: they replace those that are there.
+    """
 
     after: Head
     records: Sequence[Record]
     nodes: Sequence[Node]
+    pruned: int = 0
+    views: Views | None = None
 
 
 Write = Callable[[Head], Batch]
@@ -117,6 +127,10 @@ class Store(TreeReader, Protocol):
         """Raise StoreError when what is open is no longer what its name leads to."""
         ...
 
+    def burden(self) -> str:
+        """Answer a sentence about what should be looked at though everything works; empty when there is nothing."""
+        ...
+
     def head(self) -> Head:
         """Answer the stored head."""
         ...
@@ -134,6 +148,10 @@ class Store(TreeReader, Protocol):
 
     def records(self, first: int, end: int) -> Iterator[StoredRecord]:
         """Answer the records from `first` up to, not including, `end`."""
+        ...
+
+    def oldest(self) -> int:
+        """Answer the index of the oldest event that still has its body; the size of the log when none has."""
         ...
 
     def newest_checkpoint(self) -> StoredCheckpoint | None:
@@ -247,6 +265,10 @@ class Reader(TreeReader, Protocol):
         """Answer one event."""
         ...
 
+    def oldest(self) -> int:
+        """Answer the index of the oldest event that still has its body; the size of the log when none has."""
+        ...
+
     def records(self, first: int, end: int) -> Sequence[StoredRecord]:
         """Answer the records from `first` up to, not including, `end`: as many of them as are there."""
         ...
@@ -267,6 +289,10 @@ class Reader(TreeReader, Protocol):
 
     def all_host_keys(self) -> Sequence[StoredHostKeys]:
         """Answer what every instance is held to, by name."""
+        ...
+
+    def view(self, name: str) -> Sequence[tuple[object, ...]]:
+        """Answer all rows of a view, by key, with the columns of `projections.VIEWS`."""
         ...
 
     def newest_checkpoint(self) -> StoredCheckpoint | None:

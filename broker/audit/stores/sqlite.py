@@ -8,13 +8,13 @@ other connection to this file is read-only and never checkpoints; see `sqlite_re
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from broker.audit.leaves import search_columns
-from broker.audit.projections import Apply, Change, Insert, changes, together
+from broker.audit.projections import VIEWS, Apply, Change, Insert, changes, together
 from broker.audit.schema import SCHEMA, VERSION, difference
 from broker.audit.stores import (
     Batch,
@@ -24,9 +24,11 @@ from broker.audit.stores import (
     StoredCheckpoint,
     StoredRecord,
     StoreError,
+    Views,
     Write,
 )
 from broker.audit.stores.files import FileIdentity, ProcessLock, check_existing, make_new, sync_folder
+from broker.audit.stores.migrations import wrong_version
 
 _FULL = 2
 _BUSY_TIMEOUT = 2.0
@@ -43,13 +45,21 @@ _CLEAN = {
 
 
 class SqliteStore:
-    """A log in the file `path`. `max_pages` bounds it, for tests of a full disk."""
+    """A log in the file `path`.
+
+    Args:
+        path: The file.
+        max_pages: Bounds it, for tests of a full disk.
+        wal_alarm: A write-ahead log of more bytes than this is a burden; it is cut back to a quarter of that when it
+            can be, for by itself its file would stay as long as it ever was.
+    """
 
     shared = False
 
-    def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
+    def __init__(self, path: Path, *, max_pages: int | None = None, wal_alarm: int = 256 * 2**20) -> None:
         self._path = path
         self._max_pages = max_pages
+        self._wal_alarm = wal_alarm
         self._lock = ProcessLock(path)
         self._opened: tuple[sqlite3.Connection, FileIdentity] | None = None
 
@@ -89,6 +99,7 @@ class SqliteStore:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
         try:
             make_durable(connection)
+            connection.execute(f"PRAGMA journal_size_limit={self._wal_alarm // 4:d}")
             if self._max_pages:
                 connection.execute(f"PRAGMA max_page_count={self._max_pages:d}")
         except BaseException:
@@ -108,6 +119,8 @@ class SqliteStore:
     def close(self) -> None:
         """Close the connection, then free the lock."""
         if self._opened:
+            with suppress(sqlite3.Error):  # by itself SQLite does this for the last connection only
+                self._opened[0].execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             with suppress(sqlite3.Error):
                 self._opened[0].close()
             self._opened = None
@@ -124,6 +137,14 @@ class SqliteStore:
         if self._opened:
             self._opened[1].check()
 
+    def burden(self) -> str:
+        """Tell of a write-ahead log that grows because somebody reads an old state and goes on reading."""
+        with suppress(OSError):
+            size = self._path.with_name(self._path.name + "-wal").stat().st_size
+            if size > self._wal_alarm:
+                return f"The write-ahead log has {size // 2**20} MiB: some program keeps an old state of the log open."
+        return ""
+
     def head(self) -> Head:
         """Answer the stored head."""
         with translated():
@@ -135,6 +156,7 @@ class SqliteStore:
     def append(self, write: Write) -> None:
         """Commit a batch: events, nodes, head and views together."""
         self._commit(lambda connection: _append(connection, write(self.head())))
+        self.check()  # what was written into a file that is there no more was not written
 
     def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
         connection = self._connection
@@ -160,6 +182,11 @@ class SqliteStore:
                 "SELECT idx, leaf_hash, leaf FROM events WHERE idx >= ? AND idx < ? ORDER BY idx", (first, end)
             )
             yield from map(StoredRecord._make, cursor)
+
+    def oldest(self) -> int:
+        """Answer the index of the oldest event with a body."""
+        with translated():
+            return read_oldest(self._connection)
 
     def newest_checkpoint(self) -> StoredCheckpoint | None:
         """Answer the checkpoint of the greatest size."""
@@ -241,7 +268,7 @@ def make_durable(connection: sqlite3.Connection) -> None:
 def _check_schema(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
-        raise StoreError(f"the audit log has schema version {version}, this broker knows {VERSION}")
+        raise StoreError(wrong_version(version))
     if odd := difference(connection):
         raise StoreError(f"{odd} in the database of the audit log: verify it before you go on")
 
@@ -271,10 +298,31 @@ def read_hashes(connection: sqlite3.Connection, level: int, first: int, count: i
     return [row[0] for row in rows]
 
 
+def read_oldest(connection: sqlite3.Connection) -> int:
+    """Read the index of the oldest event that has its body."""
+    query = "SELECT coalesce((SELECT min(idx) FROM events), size) FROM head"
+    (index,) = connection.execute(query).fetchone()
+    return int(index)
+
+
 def read_newest_checkpoint(connection: sqlite3.Connection) -> StoredCheckpoint | None:
     """Read the checkpoint of the greatest size."""
     row = connection.execute("SELECT size, root, time, note FROM checkpoints ORDER BY size DESC LIMIT 1").fetchone()
     return row and StoredCheckpoint(*row)
+
+
+def read_view(connection: sqlite3.Connection, name: str) -> list[tuple[object, ...]]:
+    """Read all rows of a view, by key."""
+    columns = VIEWS[name]
+    query = f"SELECT {', '.join(columns)} FROM {name} ORDER BY {columns[0]}"  # noqa: S608 -- our own names
+    return connection.execute(query).fetchall()
+
+
+def write_views(connection: sqlite3.Connection, views: Views) -> None:
+    """Replace all rows of every view."""
+    for name in VIEWS:
+        connection.execute(f"DELETE FROM {name}")  # noqa: S608 -- our own name
+        _insert(connection, name, views[name])
 
 
 def _row(record: Record) -> tuple[object, ...]:
@@ -300,9 +348,24 @@ def _append(connection: sqlite3.Connection, batch: Batch) -> None:
     connection.execute("UPDATE head SET size = ?, root = ?", batch.after)
     _insert(connection, "events", [_row(record) for record in batch.records])
     _insert(connection, "nodes", batch.nodes)
-    changed = (change for record in batch.records for change in changes(record.idx, record.members))
+    if batch.pruned:
+        _prune(connection, batch.pruned)
+    if batch.views is not None:
+        write_views(connection, batch.views)
+    apply(connection, (change for record in batch.records for change in changes(record.idx, record.members)))
+
+
+def apply(connection: sqlite3.Connection, changed: Iterable[Change]) -> None:
+    """Bring changes into the views."""
     for _, group in together(changed):
         _apply(connection, group)
+
+
+def _prune(connection: sqlite3.Connection, end: int) -> None:
+    """Keep the leaf hashes, and overwrite the bodies: what may not be kept shall not linger in free pages."""
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("INSERT INTO nodes SELECT 0, idx, leaf_hash FROM events WHERE idx < ?", (end,))
+    connection.execute("DELETE FROM events WHERE idx < ?", (end,))
 
 
 def _apply(connection: sqlite3.Connection, group: Sequence[Change]) -> None:

@@ -24,7 +24,7 @@ from broker.audit.stores import (
     StoreError,
     TooSlow,
 )
-from broker.audit.stores.sqlite import read_hashes, read_newest_checkpoint, translated
+from broker.audit.stores.sqlite import read_hashes, read_newest_checkpoint, read_oldest, read_view, translated
 
 _FIELDS = "time, idx, account, leaf_hash, leaf"
 _STEPS_BETWEEN_LOOKS = 10_000
@@ -69,6 +69,11 @@ class SqliteReader:
             row = self._connection.execute(f"SELECT {_FIELDS} FROM events WHERE idx = ?", (index,)).fetchone()  # noqa: S608 -- our own constant
         return row and _found(row)
 
+    def oldest(self) -> int:
+        """Answer the index of the oldest event with a body."""
+        with translated():
+            return read_oldest(self._connection)
+
     def records(self, first: int, end: int) -> Sequence[StoredRecord]:
         """Answer a range of records."""
         query = "SELECT idx, leaf_hash, leaf FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"
@@ -106,6 +111,11 @@ class SqliteReader:
         """Answer what every instance is held to."""
         with translated():
             return [host_keys_of(row) for row in self._connection.execute("SELECT * FROM host_keys ORDER BY instance")]
+
+    def view(self, name: str) -> Sequence[tuple[object, ...]]:
+        """Answer a view."""
+        with translated():
+            return read_view(self._connection, name)
 
     def search(self, filters: Filters, limit: int, after: Position | None) -> Sequence[Found]:
         """Answer events by (time, index), newest first, by keyset."""

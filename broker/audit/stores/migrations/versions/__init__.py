@@ -1,0 +1,1 @@
+"""Alembic's revisions; each is loaded by its path."""

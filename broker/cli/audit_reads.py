@@ -1,0 +1,66 @@
+"""What the verbs that read for people share. Reading is an event, as over HTTP, where settings tell of which log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+
+from broker.cli.configuration import settings_of
+from broker.cli.output import talk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TypeVar
+
+    from broker.audit.reconciling import Noted
+    from broker.audit.tracing import Issue
+
+    Source = TypeVar("Source")
+
+
+class Listed:
+    """Items that are made when they are looked at, from what is held anyway: a long listing needs no more room."""
+
+    def __init__(self, sources: Sequence[Source], made: Callable[[Source], dict[str, object]]) -> None:
+        self._sources = sources
+        self._made = made
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return map(self._made, self._sources)
+
+
+def note_reading(arguments: Namespace, filters: Iterable[str]) -> None:
+    """Record `audit.read` with what is asked for; a log that `--database` names may be a copy, and is left alone.
+
+    Raises:
+        AuditUnavailable: it cannot be recorded, and so nothing may be shown.
+    """
+    if not arguments.database:
+        asyncio.run(_append(arguments, tuple(filters)))
+
+
+def members_of(record: Issue | Noted) -> dict[str, object]:
+    """Answer a flat record's members; `dataclasses.asdict` copies each, and takes ten times as long."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def rfc3339_of(moment: int | None) -> str | None:
+    """Write milliseconds since 1970 for people."""
+    from datetime import UTC, datetime, timedelta
+
+    from broker.model import rfc3339
+
+    return None if moment is None else rfc3339(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment))
+
+
+async def _append(arguments: Namespace, filters: tuple[str, ...]) -> None:
+    from broker.model import Event
+    from broker.wiring import operator_log
+
+    async with operator_log(settings_of(arguments), talk) as append:
+        await append(Event(event="audit.read", outcome="success", details={"filters": filters}))

@@ -1,0 +1,164 @@
+"""`broker hosts`: by which keys instances must prove themselves, and accepting others when they changed."""
+
+from __future__ import annotations
+
+import base64
+import sys
+
+from broker.cli import output
+from broker.cli.exits import Exit
+from broker.cli.service import service
+from broker.client import Misconfigured
+from broker.client.names import parts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Sequence
+
+    from broker.client import Broker
+    from broker.client.documents import HostDocument
+
+COLUMNS = ("INSTANCE", "ALGORITHM", "FINGERPRINT", "STATE")
+RDP_CERTIFICATE = "x509-cert"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, summary: str, run: Callable[[Namespace], int]) -> ArgumentParser:
+        sub: ArgumentParser = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.set_defaults(run_verb=run)
+        return sub
+
+    output.add_format(
+        verb("ls", "list the keys that instances are held to, and those offered instead", _list), *_FORMATS
+    )
+    show = verb("show", "show them for one instance; 5 when AWS offers others", _show)
+    accept = verb("accept", "hold an instance to the keys that AWS offers now", _accept)
+    for sub in (show, accept):
+        sub.add_argument("instance", metavar="INSTANCE", help="its name, or account/region/name")
+    output.add_format(show, *_FORMATS)
+    help_text = "one of the offered keys, learned from elsewhere, as SHA256:… or in hex; once for each of them"
+    accept.add_argument("--fingerprint", metavar="FINGERPRINT", action="append", default=[], help=help_text)
+    accept.add_argument("--reason", metavar="TEXT", default="", help="why they changed; policies may ask for it")
+    accept.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
+
+
+_FORMATS = ("table", "json", "yaml")
+
+
+def run(arguments: Namespace) -> int:
+    """Run one verb."""
+    return int(arguments.run_verb(arguments))
+
+
+def _list(arguments: Namespace) -> int:
+    with service() as broker:
+        hosts = list(broker.hosts())
+    _print(hosts, arguments.format)
+    return Exit.OK
+
+
+def _show(arguments: Namespace) -> int:
+    with service() as broker:
+        host = _host(broker, arguments.instance)
+    if host is None:
+        return Exit.PROBLEMS
+    _print([host], arguments.format)
+    return Exit.MISMATCH if host["offered"] else Exit.OK
+
+
+def _accept(arguments: Namespace) -> int:
+    with service() as broker:
+        host = _host(broker, arguments.instance)
+        if host is None:
+            return Exit.PROBLEMS
+        if not host["offered"]:
+            output.talk(
+                f"AWS offers no other keys for {_name(host)}; a change shows when somebody asks for a credential"
+            )
+            return Exit.PROBLEMS
+        if not _confirmed(host, arguments.fingerprint):
+            return Exit.MISMATCH
+        accepted = broker.accept_host_keys(host, reason=arguments.reason, ticket=arguments.ticket)
+    output.talk(f"{_name(host)} is held to these keys from now on (event {accepted['audit']['index']})")
+    return Exit.OK
+
+
+def _host(broker: Broker, instance: str) -> HostDocument | None:
+    """Find one host; a bare name must be that of one only."""
+    wanted = parts(instance)
+    found = [
+        host for host in broker.hosts() if [host["account"], host["region"], host["name"]][-len(wanted) :] == wanted
+    ]
+    if len(found) > 1:
+        raise Misconfigured(f"more than one instance has this name: {', '.join(map(_name, found))}")
+    if not found:
+        output.talk("there is no such instance with host keys whose keys you may accept or read")
+    return found[0] if found else None
+
+
+def _confirmed(host: HostDocument, stated: Sequence[str]) -> bool:
+    """Tell whether a person, or who started the command, knows the offered keys."""
+    if stated:
+        known = {_plain_hex(text) for text in stated}
+        if known == {key.partition(" ")[2] for key in host["offered"]}:
+            return True
+        output.talk("these are not the fingerprints that AWS offers; nothing was accepted")
+        return False
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Misconfigured("without a terminal, --fingerprint names each key to accept")
+    output.talk(f"{_name(host)} is held to")
+    _talk_of(host["host_keys"])
+    output.talk("and AWS offers")
+    _talk_of(host["offered"])
+    output.talk("Compare with what the instance itself says: `ssh-keygen -lf` of its /etc/ssh/*.pub. Accept? [yes/no]")
+    if sys.stdin.readline().strip() == "yes":
+        return True
+    output.talk("nothing was accepted")
+    return False
+
+
+def _talk_of(keys: Sequence[str]) -> None:
+    for key in keys:
+        output.talk(f"  {' '.join(shown(key))}")
+
+
+def shown(key: str) -> tuple[str, str]:
+    """Answer algorithm and fingerprint, as `ssh-keygen -l` writes it; that of an RDP certificate in hex."""
+    algorithm, _, digest = key.partition(" ")
+    raw = bytes.fromhex(digest)
+    if algorithm == RDP_CERTIFICATE:
+        return algorithm, raw.hex(":")
+    return algorithm, f"SHA256:{base64.b64encode(raw).decode().rstrip('=')}"
+
+
+def _plain_hex(fingerprint: str) -> str:
+    """Read a fingerprint in any of the forms that it is shown in; raises Misconfigured."""
+    try:
+        if fingerprint.startswith("SHA256:"):
+            text = fingerprint.removeprefix("SHA256:")
+            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).hex()
+        return bytes.fromhex(fingerprint.replace(":", "")).hex()
+    except ValueError:
+        raise Misconfigured("a fingerprint is written SHA256:… or in hex") from None
+
+
+def _print(hosts: Sequence[HostDocument], form: str) -> None:
+    if form == "table":
+        rows = [
+            {"instance": _name(host), "key": key, "state": state}
+            for host in hosts
+            for state, keys in (("pinned", host["host_keys"]), ("offered", host["offered"]))
+            for key in keys
+        ]
+        cells = "no instance is held to host keys that you may accept or read"
+        output.show(rows, form, COLUMNS, lambda row: (row["instance"], *shown(row["key"]), row["state"]), cells)
+    else:
+        output.show(hosts, form, (), lambda _: (), "")
+
+
+def _name(host: HostDocument) -> str:
+    return f"{host['account']}/{host['region']}/{host['name']}"

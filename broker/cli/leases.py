@@ -1,0 +1,48 @@
+"""`broker leases`: the credentials that are out now, and that I may know of."""
+
+from __future__ import annotations
+
+from broker.cli import output
+from broker.cli.exits import Exit
+from broker.cli.service import service
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.client.documents import LeaseItem
+
+COLUMNS = ("WHO", "INSTANCE", "BY", "SINCE", "UNTIL", "TICKET", "REASON", ">EVENT")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--instance", metavar="INSTANCE", default="", help="of this one: NAME or ACCOUNT/REGION/NAME")
+    parser.add_argument("--actor", metavar="WHO", default="", help="of this one: ISSUER/SUBJECT")
+    parser.add_argument("--account", metavar="NAME", default="", help="in this account")
+    output.add_format(parser, "table", "json", "yaml")
+
+
+def run(arguments: Namespace) -> int:
+    """List them."""
+    with service() as broker:
+        found = broker.leases(instance=arguments.instance, actor=arguments.actor, account=arguments.account)
+        listed = list(found)
+    output.show(listed, arguments.format, COLUMNS, _row, "nothing is out that you may know of")
+    if any(lease["protocol"] == "rdp" for lease in listed):
+        output.talk("note: a Windows password lives on after its lease, until somebody changes it in Windows")
+    return Exit.OK
+
+
+def _row(lease: LeaseItem) -> tuple[object, ...]:
+    place = lease["instance"]
+    return (
+        lease["actor"],
+        f"{place['account']}/{place['region']}/{place['name']}",
+        f"{lease['protocol']}{' (break-glass)' if lease['break_glass'] else ''}",
+        lease["issued_at"] or "",
+        lease["expires_at"],
+        lease["ticket"],
+        lease["reason"],
+        lease["audit_index"],
+    )
