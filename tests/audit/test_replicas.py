@@ -399,6 +399,59 @@ def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(
     assert chain(url) >= len(acks) > 0
 
 
+async def test_a_standby_that_is_promoted_has_all_that_was_acknowledged(
+    url: str, signer: Signer, postgresql_server: PostgresqlServer
+) -> None:
+    standby = await asyncio.to_thread(PostgresqlServer, postgresql_server)
+    name = url.rpartition("/")[2]
+    both = f"127.0.0.1:{postgresql_server.port},127.0.0.1:{standby.port}/{name}?target_session_attrs=read-write"
+    acks: dict[int, str] = {}
+    try:
+        await asyncio.to_thread(standby.start)
+        await asyncio.to_thread(be_synchronous, postgresql_server)
+        log = await AuditLog.open(store(f"postgresql://app@{both}"), signer)
+        appending = asyncio.create_task(append_on_and_on(log, acks))
+        await until_more_than(50, acks, log)
+        await asyncio.to_thread(postgresql_server.stop, signal.SIGQUIT)
+        before = len(acks)
+        await asyncio.to_thread(run, standby.url(name), "SELECT pg_promote()")
+        await until_more_than(before + 50, acks, log)
+        appending.cancel()
+        assert not log.health().detail
+        await log.close()
+        assert acks.items() <= (await asyncio.to_thread(stored, standby.url(name))).items()
+        assert await asyncio.to_thread(chain, standby.url(name)) >= len(acks)
+    finally:
+        await asyncio.to_thread(standby.remove)
+        postgresql_server.configure()
+        await asyncio.to_thread(postgresql_server.start)
+
+
+def be_synchronous(server: PostgresqlServer) -> None:
+    """Acknowledge from now on only what the standby has too."""
+    server.configure(synchronous_standby_names="*")
+    server.reload()
+    while server.value("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != 1:
+        pass
+
+
+async def append_on_and_on(log: AuditLog, acks: dict[int, str]) -> None:
+    while True:
+        try:
+            receipt = await log.append(an_event())
+        except AuditUnavailable:
+            await asyncio.sleep(0.02)
+        else:
+            acks[receipt.index] = receipt.leaf_hash.hex()
+
+
+async def until_more_than(number: int, acks: dict[int, str], log: AuditLog) -> None:
+    async with asyncio.timeout(40):
+        while len(acks) <= number:
+            assert "until" not in log.health().detail, log._ledger.poison  # noqa: SLF001 -- the reason is for the log
+            await asyncio.sleep(0.01)
+
+
 def test_a_process_that_stood_still_goes_on_where_the_others_are(
     replicas: Callable[..., Sequence[Replica]], url: str
 ) -> None:

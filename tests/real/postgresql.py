@@ -57,9 +57,12 @@ def is_there() -> bool:
 
 
 class PostgresqlServer:
-    """A server on a loopback port, in a folder of its own. It refuses to run as root, so another user runs it."""
+    """A server on a loopback port, in a folder of its own. It refuses to run as root, so another user runs it.
 
-    def __init__(self) -> None:
+    With a `primary`, it is a standby of that.
+    """
+
+    def __init__(self, primary: PostgresqlServer | None = None) -> None:
         memory = Path("/dev/shm")  # noqa: S108 -- a folder of its own in it; tests cut no power, and a disk takes its time
         self.folder = Path(tempfile.mkdtemp(prefix="broker-pg-", dir=memory if os.access(memory, os.W_OK) else None))
         self.port = _free_port()
@@ -71,12 +74,19 @@ class PostgresqlServer:
         self._binaries = folder
         if self._user:
             shutil.chown(self.folder, self._user["user"], self._user["group"])
-        options = ["-U", "app", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
-        subprocess.run(
-            [folder / "initdb", "-D", self.data, *options], check=True, stdout=subprocess.DEVNULL, cwd="/", **self._user
-        )
-        (self.data / "pg_hba.conf").write_text(_HBA)
-        self.configure()
+        if primary is None:
+            self._make("initdb", "-U", "app", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+            (self.data / "pg_hba.conf").write_text(_HBA)
+            self.configure()
+        else:
+            conninfo = f"host=127.0.0.1 port={primary.port} user=app"
+            self._make("pg_basebackup", "-d", conninfo, "-c", "fast", "--no-sync")
+            (self.data / "standby.signal").touch()
+            self.configure(primary_conninfo=conninfo)
+
+    def _make(self, program: str, *options: str) -> None:
+        command = [str(self._binaries / program), "-D", str(self.data), *options]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **self._user)
 
     @property
     def data(self) -> Path:

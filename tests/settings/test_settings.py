@@ -149,6 +149,7 @@ def test_several_workers_need_postgresql(tmp_path: Path) -> None:
         ("postgresql://me:s3cret@127.0.0.1/d", "keep the password out of the URL"),
         ("postgresql://me@127.0.0.1/d?password=s3cret", "keep the password out of the URL"),
         ("postgresql://me@db.example.com/d", "?sslmode=verify-full"),
+        ("postgresql://me@127.0.0.1,db.example.com/d", "?sslmode=verify-full"),
         ("postgresql://me@127.0.0.1", "name the database"),
         ("postgresql://me@127.0.0.1/d?statement_cache_size=few", "whole number"),
     ],

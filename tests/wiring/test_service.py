@@ -73,6 +73,12 @@ async def test_it_serves_before_aws_and_issuers_answer_and_says_so(folder: Path)
     assert events(folder) == ["service.started", "policies.loaded", "service.stopped"]
 
 
+@pytest.mark.parametrize(("workers", "share"), [("1", 30), ("4", 7), ("64", 1)])
+def test_what_one_process_may_use_up_of_a_limit_is_its_part(folder: Path, workers: str, share: int) -> None:
+    several = settings(folder, BROKER__SERVER__WORKERS=workers, BROKER__AUDIT__DATABASE="postgresql:///audit")
+    assert wiring.share(30, several) == share
+
+
 async def test_an_address_that_is_taken_leaves_no_trace_in_the_log(folder: Path, taken: str) -> None:
     with pytest.raises(OSError, match="Address already in use"):
         async with wiring.service(settings(folder, BROKER__SERVER__LISTEN=taken)):

@@ -6,11 +6,12 @@ people pass on. PGPASSWORD or a password file (PGPASSFILE, or ~/.pgpass) hold it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 SQLITE = "sqlite:///"
 POSTGRESQL = "postgresql://"
@@ -51,7 +52,7 @@ class Address:
         """
         parts = urlsplit(text)
         options = dict(parse_qsl(parts.query))
-        _check(parts.password, parts.hostname or options.get("host", ""), parts.path.strip("/"), options)
+        _check(parts, options)
         cache = options.pop(_CACHE, "100")
         if not cache.isdecimal():
             raise ValueError(f"{_CACHE} is a whole number")
@@ -62,13 +63,19 @@ class Address:
         return f"{POSTGRESQL}{parts.netloc}{parts.path}"
 
 
-def _check(password: str | None, host: str, name: str, options: dict[str, str]) -> None:
-    if password is not None or "password" in options:
+def _check(parts: SplitResult, options: Mapping[str, str]) -> None:
+    if parts.password is not None or "password" in options:
         raise ValueError("keep the password out of the URL: PGPASSWORD or a password file (PGPASSFILE) holds it")
-    if not name and "dbname" not in options:
+    if not parts.path.strip("/") and "dbname" not in options:
         raise ValueError("name the database: postgresql://USER@HOST/NAME")
-    if "sslmode" not in options and not _is_here(host):
+    if "sslmode" not in options and not all(map(_is_here, _hosts(parts, options))):
         raise ValueError("say how the connection is protected: ?sslmode=verify-full, or what else you mean")
+
+
+def _hosts(parts: SplitResult, options: Mapping[str, str]) -> list[str]:
+    """Answer every host: a URL of libpq may name several, of which one is the primary."""
+    named = parts.netloc.rpartition("@")[2] or options.get("host", "")
+    return [urlsplit(f"//{each}").hostname or each for each in named.split(",")]
 
 
 def _is_here(host: str) -> bool:

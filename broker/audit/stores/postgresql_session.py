@@ -125,7 +125,6 @@ class Session:
         try:
             tag = await self._within(self._connection.execute("COMMIT"), seconds)
         except _PROBLEMS as problem:
-            self._refuse_warnings()
             if _is_lost(problem) or getattr(problem, "severity_en", "") in {"FATAL", "PANIC"}:
                 await self._forget()
                 raise Unknown(f"PostgreSQL did not answer a commit: {describe(problem)}") from problem
