@@ -17,13 +17,15 @@ from functools import partial
 from pathlib import Path
 
 from broker import __version__
-from broker.audit.anchoring import Anchors
-from broker.audit.anchors import Anchor, Kept, Place
+from broker.audit.anchors.anchoring import Anchors
+from broker.audit.anchors.continuity import History
+from broker.audit.anchors.cosignatures import WitnessKey
+from broker.audit.anchors.file import FileAnchor
+from broker.audit.anchors.following import Report
+from broker.audit.anchors.places import Anchor, Kept, Place
+from broker.audit.anchors.syslog import SyslogAnchor
+from broker.audit.anchors.witness import WitnessAnchor
 from broker.audit.checkpoints import CheckpointError, Signer
-from broker.audit.continuity import History
-from broker.audit.cosignatures import WitnessKey
-from broker.audit.file_anchor import FileAnchor
-from broker.audit.following import Report
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog
 from broker.audit.operators import operator_log as open_for_operator
@@ -31,9 +33,7 @@ from broker.audit.review import Review
 from broker.audit.spool import Append, Spool
 from broker.audit.stores import Store, StoreError, opening
 from broker.audit.stores.address import sqlite_path
-from broker.audit.syslog_anchor import SyslogAnchor
 from broker.audit.views import Views
-from broker.audit.witnessing import WitnessAnchor
 from broker.authorization.policies import Policies
 from broker.delivery.credentials import credential
 from broker.errors import AuditUnavailable

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeVar
 
-    from broker.audit.reconciling import Noted
-    from broker.audit.tracing import Issue
+    from broker.audit.joining.reconciling import Noted
+    from broker.audit.joining.tracing import Issue
 
     Source = TypeVar("Source")
 

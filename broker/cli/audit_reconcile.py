@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
-    from broker.audit.cloudtrail import Trail
-    from broker.audit.reconciling import Calls, Finding
+    from broker.audit.joining.cloudtrail import Trail
+    from broker.audit.joining.reconciling import Calls, Finding
 
 _COLUMNS = ("TIME", "FINDING", "WHO", "FROM", "ON", ">EVENT", "AWS REQUEST", "REMARK")
 _EPILOG = """\
@@ -59,9 +59,9 @@ def run(arguments: Namespace) -> int:
 
 def _calls(arguments: Namespace) -> tuple[Calls, Trail, bool]:
     """Read everything, once; a damaged file is told of, and the others are read."""
-    from broker.audit.cloudtrail import Trail, files
-    from broker.audit.outside import Unreadable, opened
-    from broker.audit.reconciling import Calls
+    from broker.audit.joining.cloudtrail import Trail, files
+    from broker.audit.joining.files import Unreadable, opened
+    from broker.audit.joining.reconciling import Calls
 
     calls, trail, damaged = Calls(), Trail(), False
     for name in (file for named in arguments.cloudtrail for file in files(named)):
@@ -76,8 +76,8 @@ def _calls(arguments: Namespace) -> tuple[Calls, Trail, bool]:
 
 
 def _findings(arguments: Namespace, calls: Calls, trail: Trail) -> list[Finding]:
+    from broker.audit.joining.reconciling import noted, reconcile, windows
     from broker.audit.paging import walk
-    from broker.audit.reconciling import noted, reconcile, windows
 
     with reader(arguments) as opened:
         events = (noted(found) for filters in windows(calls, trail.covered) for found in walk(opened, filters))
@@ -85,7 +85,7 @@ def _findings(arguments: Namespace, calls: Calls, trail: Trail) -> list[Finding]
 
 
 def _told(findings: Sequence[Finding], calls: Calls, trail: Trail, *, damaged: bool) -> int:
-    from broker.audit.reconciling import Kind
+    from broker.audit.joining.reconciling import Kind
 
     faults = sum(finding.kind is not Kind.MISSING for finding in findings)
     unknown = sum(finding.kind is Kind.UNKNOWN for finding in findings)
@@ -99,7 +99,7 @@ def _told(findings: Sequence[Finding], calls: Calls, trail: Trail, *, damaged: b
 
 
 def _item(finding: Finding, principal: str) -> dict[str, object]:
-    from broker.audit.reconciling import is_by
+    from broker.audit.joining.reconciling import is_by
 
     call, event = finding.call, finding.noted
     moment = call.time if call else event.time if event else None

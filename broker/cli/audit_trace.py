@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, tzinfo
 
-    from broker.audit.sshd_lines import Login, LogReader
-    from broker.audit.tracing import Issues, Trace
+    from broker.audit.joining.sshd import Login, LogReader
+    from broker.audit.joining.tracing import Issues, Trace
 
 _COLUMNS = ("TIME", "VERDICT", "HOST", "USER", "FROM", "PERSON", "ON", ">EVENT", "WHY")
 _EPILOG = """\
@@ -81,8 +81,8 @@ def _logins(arguments: Namespace) -> tuple[list[Login], list[tuple[str, LogReade
     """Read every log, once."""
     from datetime import UTC
 
-    from broker.audit.outside import Unreadable, lines, opened
-    from broker.audit.sshd_lines import Calendar, LogReader
+    from broker.audit.joining.files import Unreadable, lines, opened
+    from broker.audit.joining.sshd import Calendar, LogReader
 
     logins: list[Login] = []
     logs: list[tuple[str, LogReader]] = []
@@ -107,7 +107,7 @@ def _written(name: str) -> datetime:
 
 def _judge(arguments: Namespace, logins: Sequence[Login]) -> Callable[[Login], Trace]:
     """Answer how to judge each login; the issues around them are walked through once, here."""
-    from broker.audit.tracing import judge
+    from broker.audit.joining.tracing import judge
 
     issues = _issues(arguments, logins)
     skew = arguments.skew * 1000
@@ -117,8 +117,8 @@ def _judge(arguments: Namespace, logins: Sequence[Login]) -> Callable[[Login], T
 def _issues(arguments: Namespace, logins: Sequence[Login]) -> Issues:
     from dataclasses import replace
 
+    from broker.audit.joining.tracing import Issues, window
     from broker.audit.paging import walk
-    from broker.audit.tracing import Issues, window
 
     issues = Issues({login.certificate for login in logins if login.certificate})
     joined = window(login for login in logins if login.certificate)
@@ -131,7 +131,7 @@ def _issues(arguments: Namespace, logins: Sequence[Login]) -> Issues:
 def _told(traces: Iterable[Trace], logs: Sequence[tuple[str, LogReader]]) -> int:
     from collections import Counter
 
-    from broker.audit.tracing import Verdict
+    from broker.audit.joining.tracing import Verdict
 
     verdicts = Counter(trace.verdict for trace in traces)
     findings = verdicts.total() - verdicts[Verdict.ISSUED]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
+    from broker.audit.anchors.witnessed import Seen
     from broker.audit.checkpoints import VerifierKey
     from broker.audit.receipts import Receipt
     from broker.audit.verification import Report
-    from broker.audit.witnessed import Seen
 
 CLEAN, TAMPERED, NOT_SEALED = "clean", "tampered", "not sealed"
 _CANNOT_VERIFY = 2
@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _replay(arguments: Namespace) -> tuple[Report, Sequence[Seen]]:
-    from broker.audit.witnessed import judged
+    from broker.audit.anchors.witnessed import judged
 
     named = (*arguments.checkpoint, *arguments.anchor, *arguments.receipt, *arguments.archive)
     for path in filter(None, (arguments.export, *named)):
@@ -121,7 +121,7 @@ def _receipt(path: Path) -> Receipt:
 
 def _anchored(path: Path) -> Sequence[str]:
     """Read every checkpoint that an anchor holds; without any it is no anchor."""
-    from broker.audit.anchored import notes_in
+    from broker.audit.anchors.notes import notes_in
     from broker.audit.evidence import CannotVerify
 
     files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
-    from broker.audit.witnessed import Seen
+    from broker.audit.anchors.witnessed import Seen
 
 
 def add_witness(parser: ArgumentParser) -> None:
@@ -30,9 +30,9 @@ def seen(arguments: Namespace, outside: Sequence[str]) -> Sequence[Seen]:
         CannotVerify: when none was given.
         CheckpointError: when a key is none.
     """
-    from broker.audit.cosignatures import WitnessKey
+    from broker.audit.anchors.cosignatures import WitnessKey
+    from broker.audit.anchors.witnessed import seen_by
     from broker.audit.evidence import CannotVerify
-    from broker.audit.witnessed import seen_by
 
     if not arguments.witness:
         return ()

@@ -145,7 +145,7 @@ def _is_whole(reader: Reader, verifier: VerifierKey) -> bool:
 async def _anchors(settings: Settings) -> Finding:
     """Hold the log against every anchor; what cannot be reached is a problem where it is required."""
     from broker import wiring
-    from broker.audit.file_anchor import FileAnchor
+    from broker.audit.anchors.file import FileAnchor
     from broker.audit.review import Review
     from broker.audit.stores import opening
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.anchored import line_of, notes_in
+from broker.audit.anchors.notes import line_of, notes_in
 from broker.audit.checkpoints import Signer
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog

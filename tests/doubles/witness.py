@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from broker.audit.anchors.cosignatures import WitnessKey, statement
 from broker.audit.checkpoints import BadSignature, Checkpoint, VerifierKey, unverified
-from broker.audit.cosignatures import WitnessKey, statement
 from broker.audit.merkle import EMPTY_ROOT, verify_consistency
 from broker.model import utc_now
 

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from broker import state, wiring
-from broker.audit.anchored import notes_in
+from broker.audit.anchors.notes import notes_in
 from broker.audit.keyfiles import load_signer
 from broker.audit.stores.sqlite_reader import SqliteReader
 from broker.cli.main import main

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from broker.audit.cloudtrail import Call, Covered
 from broker.audit.events import decode
+from broker.audit.joining.cloudtrail import Call, Covered
 from broker.audit.leaves import search_columns
 from broker.audit.stores import Filters, Found
 

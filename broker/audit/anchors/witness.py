@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from broker.audit.anchors import AnchorFailed, Keeper
+from broker.audit.anchors.continuity import Contradicted, History
+from broker.audit.anchors.places import AnchorFailed, Keeper
 from broker.audit.checkpoints import CheckpointError, encode_hash
-from broker.audit.continuity import Contradicted, History
 from broker.audit.stores import StoredCheckpoint
 from broker.model import Clock
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-from broker.audit.anchored import line_of
-from broker.audit.anchors import AnchorFailed
+from broker.audit.anchors.notes import line_of
+from broker.audit.anchors.places import AnchorFailed
 from broker.model import Clock, rfc3339
 
 _PRIORITY: Final = 10 * 8 + 5

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from broker.audit.anchored import notes_in
-from broker.audit.anchors import AnchorFailed
+from broker.audit.anchors.notes import notes_in
+from broker.audit.anchors.places import AnchorFailed
 from broker.audit.stores.files import sync_folder
 
 _TAIL: Final = 64 * 1024

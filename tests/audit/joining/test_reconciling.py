@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.cloudtrail import Trail
+from broker.audit.joining.cloudtrail import Trail
+from broker.audit.joining.reconciling import MARGIN, MINUTE, Calls, Kind, Noted, reconcile, windows
 from broker.audit.leaves import milliseconds
-from broker.audit.reconciling import MARGIN, MINUTE, Calls, Kind, Noted, reconcile, windows
 from tests.doubles.cloudtrail import ROLE, SESSION, a_record
 
 START = milliseconds("2026-01-31T09:30:00Z")

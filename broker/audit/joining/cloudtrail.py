@@ -13,8 +13,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 import orjson
 
+from broker.audit.joining.files import STDIN, Unreadable
 from broker.audit.leaves import milliseconds
-from broker.audit.outside import STDIN, Unreadable
 
 EVENT_SOURCE: Final = "lightsail.amazonaws.com"
 EVENT_NAME: Final = "GetInstanceAccessDetails"

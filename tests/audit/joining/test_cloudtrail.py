@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.cloudtrail import Call, Covered, Trail, files
+from broker.audit.joining.cloudtrail import Call, Covered, Trail, files
+from broker.audit.joining.files import Unreadable
 from broker.audit.leaves import milliseconds
-from broker.audit.outside import Unreadable
 from tests.doubles.cloudtrail import ROLE, SESSION, a_record
 
 START = milliseconds("2026-01-31T09:30:00Z")

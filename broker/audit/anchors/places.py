@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.audit.continuity import History
+from broker.audit.anchors.continuity import History
 from broker.audit.stores import StoredCheckpoint
 from broker.errors import BrokerError
 

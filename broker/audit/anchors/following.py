@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from broker.audit.anchors import Place, sentence
-from broker.audit.continuity import Contradicted, History
+from broker.audit.anchors.continuity import Contradicted, History
+from broker.audit.anchors.places import Place, sentence
 from broker.audit.stores import StoredCheckpoint
 from broker.model import Clock, rfc3339
 

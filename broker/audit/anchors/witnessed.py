@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from broker.audit.anchors.cosignatures import WitnessKey
 from broker.audit.checkpoints import BadSignature, CheckpointError, unverified
-from broker.audit.cosignatures import WitnessKey
 from broker.audit.findings import Finding, Report
 
 

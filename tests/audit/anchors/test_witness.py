@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.audit.anchored import notes_in
-from broker.audit.anchors import Place
+from broker.audit.anchors.continuity import History
+from broker.audit.anchors.cosignatures import WitnessKey
+from broker.audit.anchors.file import FileAnchor
+from broker.audit.anchors.notes import notes_in
+from broker.audit.anchors.places import Place
+from broker.audit.anchors.witness import WitnessAnchor
 from broker.audit.checkpoints import BadSignature, Checkpoint, CheckpointError, Signer, VerifierKey
-from broker.audit.continuity import History
-from broker.audit.cosignatures import WitnessKey
-from broker.audit.file_anchor import FileAnchor
-from broker.audit.witnessing import WitnessAnchor
 from broker.errors import AuditUnavailable
 from broker.outbound.witnesses import connected
+from tests.audit.anchors.test_anchoring import copy_of, house, log_file, reviewing, roll_back
 from tests.audit.conftest import ORIGIN
-from tests.audit.test_anchoring import copy_of, house, log_file, reviewing, roll_back
 from tests.doubles.audit import NOW, ManualClock, an_event
 from tests.doubles.outbound import until
 from tests.doubles.witness import NAME, Witness, cosign, serving

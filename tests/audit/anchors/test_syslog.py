@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.audit.anchored import notes_in
+from broker.audit.anchors.notes import notes_in
+from broker.audit.anchors.syslog import SyslogAnchor
 from broker.audit.checkpoints import Signer
-from broker.audit.syslog_anchor import SyslogAnchor
 from tests.doubles.audit import ManualClock
 
 LINE = re.compile(

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.anchored import MARK, line_of, notes_in
-from broker.audit.anchors import AnchorFailed
+from broker.audit.anchors.file import FileAnchor
+from broker.audit.anchors.notes import MARK, line_of, notes_in
+from broker.audit.anchors.places import AnchorFailed
 from broker.audit.checkpoints import Signer
-from broker.audit.file_anchor import FileAnchor
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.audit.joining.sshd import CUT_CHARACTERS, Calendar, Certificate, Login, LogReader, login
 from broker.audit.leaves import milliseconds
-from broker.audit.sshd_lines import CUT_CHARACTERS, Calendar, Certificate, Login, LogReader, login
 
 PRINT = "NSA7nTagtvixf2vtx4yj/VLUcSzcvrDMyQZYl1JUklw"
 CA = "CA ED25519 SHA256:YvSx543185G8Uiv/dCMVvZOkH9UXyNSbuEVktdiG95I"

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.audit.anchoring import Anchors
-from broker.audit.anchors import AnchorFailed, Kept, Place
+from broker.audit.anchors.anchoring import Anchors
+from broker.audit.anchors.continuity import Contradicted, History
+from broker.audit.anchors.file import FileAnchor
+from broker.audit.anchors.following import Pace
+from broker.audit.anchors.places import AnchorFailed, Kept, Place
 from broker.audit.checkpoints import Signer, unverified
-from broker.audit.continuity import Contradicted, History
-from broker.audit.file_anchor import FileAnchor
-from broker.audit.following import Pace
 from broker.audit.log import AuditLog, create
 from broker.audit.log import Pace as LogPace
 from broker.audit.review import Review

@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from broker.audit.anchors import Place, sentence
-from broker.audit.continuity import Contradicted, History
-from broker.audit.following import Follower, Log, Pace, Report
+from broker.audit.anchors.continuity import Contradicted, History
+from broker.audit.anchors.following import Follower, Log, Pace, Report
+from broker.audit.anchors.places import Place, sentence
 from broker.errors import AuditUnavailable
 from broker.model import Clock, Health
 

@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from broker.audit.events import decode
+from broker.audit.joining.sshd import Certificate, Login
 from broker.audit.leaves import milliseconds, search_columns
-from broker.audit.sshd_lines import Certificate, Login
 from broker.audit.stores import Filters, Found
 
 MARGIN: Final = 2 * 86_400_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.audit.outside import Unreadable, lines, opened
+from broker.audit.joining.files import Unreadable, lines, opened
 
 TEXT = b"one\r\ntwo\n\nthree"
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from broker.audit.checkpoints import Signer
+from broker.audit.joining.sshd import Certificate, Login
+from broker.audit.joining.tracing import MARGIN, Issues, Verdict, judge, window
 from broker.audit.leaves import milliseconds
 from broker.audit.paging import walk
-from broker.audit.sshd_lines import Certificate, Login
 from broker.audit.stores import Filters
 from broker.audit.stores.sqlite_reader import SqliteReader
-from broker.audit.tracing import MARGIN, Issues, Verdict, judge, window
 from broker.model import CredentialFacts, Event, InstanceRef, Source
 from tests.audit.conftest import write_log
 from tests.doubles.audit import NOW, an_event

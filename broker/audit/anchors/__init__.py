@@ -1,0 +1,1 @@
+"""Places elsewhere that are given every checkpoint, so that the log cannot go back behind them."""
