@@ -196,7 +196,7 @@ class AuditLog:
             AuditUnavailable: when one of them is not sealed, or still needed, or the store cannot be written.
         """
         self._refuse_when_closed()
-        await self._errand(partial(Ledger.prune, documents=[document(event)], end=end))
+        await self._errand(partial(Ledger.prune, document=document(event), end=end))
 
     async def rebuild(self, event: Event, size: int, views: Views) -> bool:
         """Replace all rows of the views by those that `size` events give, and write `event`; False when there are more.

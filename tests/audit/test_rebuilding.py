@@ -191,7 +191,7 @@ def test_what_rests_on_pruned_events_is_kept_and_counted(log: Log) -> None:
     log.write(an_event("service.started"))
     log.write(an_event("credential.failed", error="host_key_changed", details={"host_keys": (KEYS[1],)}))
     log.ledger.tend(seal=True)
-    log.ledger.prune([document(an_event("audit.pruned", details={"end": 2}))], 2)
+    log.ledger.prune(document(an_event("audit.pruned", details={"end": 2})), 2)
     rebuilt = log.rebuilt()
     assert rebuilt.differences == []
     assert rebuilt.kept == {"open_requests": 0, "leases": 1, "host_keys": 1}

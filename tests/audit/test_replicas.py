@@ -122,7 +122,7 @@ class TestSealing:
         one, two = ledger(), ledger()
         write(one, *["e"] * 20)
         one.tend(seal=True)
-        one.prune([document(an_event("audit.pruned"))], 15)
+        one.prune(document(an_event("audit.pruned")), 15)
         assert write(two, "e") == [21]
         two.tend(seal=True)
         assert not two.poison
