@@ -62,6 +62,16 @@ class InclusionProof:
     hashes: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CompletedReceipt:
+    """That the event at `index` has this hash; with the checkpoint over it and the proof, once there is one."""
+
+    index: int
+    leaf_hash: bytes
+    checkpoint: str | None = None
+    proof: InclusionProof | None = None
+
+
 class Review:
     """Answers questions about the log, one at a time, in a thread of its own."""
 
@@ -130,6 +140,14 @@ class Review:
         hashes = await self._ask(lambda reader: merkle.inclusion_proof(index, size, _nodes(reader)))
         return InclusionProof(index, size, leaf_hash, tuple(hashes))
 
+    async def receipt(self, index: int) -> CompletedReceipt:
+        """Answer what proves that event `index` is in the log. It tells only hashes.
+
+        Raises:
+            NotFound: when there is no such event.
+        """
+        return await self._ask(lambda reader: _receipt(reader, index))
+
     async def consistency_proof(self, first: int, second: int) -> tuple[bytes, ...]:
         """Answer the proof that the log of `second` events continues that of `first`.
 
@@ -188,6 +206,17 @@ class Review:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _receipt(reader: Reader, index: int) -> CompletedReceipt:
+    newest = reader.newest_checkpoint()  # read first: the log only grows beyond it
+    if not 0 <= index < reader.head().size:
+        raise NotFound
+    [leaf_hash] = reader.hashes(0, index, 1)
+    if newest is None or newest.size <= index:
+        return CompletedReceipt(index, leaf_hash)
+    hashes = merkle.inclusion_proof(index, newest.size, _nodes(reader))
+    return CompletedReceipt(index, leaf_hash, newest.note, InclusionProof(index, newest.size, leaf_hash, tuple(hashes)))
 
 
 def _nodes(reader: Reader) -> merkle.NodeReader:

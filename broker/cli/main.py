@@ -39,8 +39,9 @@ GROUPS = {
         "emulator": ("emulator", "an embedded Lightsail to try things on"),
     },
     "Prove": {
+        "receipt": ("receipt", "what proves later that a credential's event was in the log"),
         "policy": ("policy", "check and test the policies"),
-        "audit": ("audit", "verify, search and export the audit log"),
+        "audit": ("audit", "verify, search, export and look after the audit log"),
     },
 }
 """Every command: its group, its name, its module in `broker.cli` and what it is for."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         AcceptedDocument,
         BlueprintDocument,
         BundleDocument,
+        CompletedReceipt,
         CredentialDocument,
         HostDocument,
         InstanceDocument,
@@ -94,6 +95,13 @@ class Broker:
         """Answer the credentials that are out now, and that the caller may know of (`GET /v1/leases`)."""
         asked = {"instance": instance, "actor": actor, "account": account}
         return self._pages("/v1/leases", {name: value for name, value in asked.items() if value})
+
+    def receipt(self, index: int) -> CompletedReceipt:
+        """Answer what proves that an event is in the log (`GET /v1/audit/receipts/{index}`)."""
+        answer: Any = self._connection.get(f"/v1/audit/receipts/{index}")
+        if not {"index", "leaf_hash", "checkpoint", "proof"} <= answer.keys():
+            raise Unreachable("the service answered without a receipt; is BROKER_URL right?")
+        return answer  # type: ignore[no-any-return]  # its outline was just checked
 
     def hosts(self) -> Iterator[HostDocument]:
         """Answer the host keys that instances are held to (`GET /v1/hosts`)."""

@@ -19,6 +19,24 @@ class Problem(TypedDict, total=False):
     choices: list[str]
 
 
+class ProofDocument(TypedDict):
+    """An RFC 6962 inclusion proof; hashes in base64."""
+
+    index: int
+    size: int
+    leaf_hash: str
+    hashes: list[str]
+
+
+class CompletedReceipt(TypedDict):
+    """What proves that an event is in the log; null until a checkpoint covers it."""
+
+    index: int
+    leaf_hash: str
+    checkpoint: str | None
+    proof: ProofDocument | None
+
+
 class LeaseDocument(TypedDict):
     """For how long access was granted; RFC 3339 times."""
 

@@ -11,13 +11,15 @@ from typing import Annotated, Any, Protocol
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from broker import errors
-from broker.audit.review import Entry, Review
+from broker.audit.review import Entry, InclusionProof, Review
 from broker.audit.stores import Filters
 from broker.issuing import desk
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
 from broker.web.routes import Answer, AnyRoute, Input, Nothing, Output, Visit, guarded_get
 
+_SEALED_WITHIN = 60
+"""A checkpoint is signed at least once in so many seconds."""
 _INDEX = re.compile("0|[1-9][0-9]{0,15}", re.ASCII)
 
 
@@ -44,6 +46,15 @@ class InclusionOut(Output):
     size: int
     leaf_hash: str
     hashes: list[str]
+
+
+class ReceiptOut(Output):
+    """What proves that an event is in the log; `checkpoint` and `proof` are null until a checkpoint covers it."""
+
+    index: int
+    leaf_hash: str
+    checkpoint: str | None
+    proof: InclusionOut | None
 
 
 class ConsistencyOut(Output):
@@ -150,6 +161,14 @@ class Audit:
                 errors=(errors.NotFound, errors.AuditUnavailable),
             ),
             guarded_get(
+                "/v1/audit/receipts/{index}",
+                "Complete a receipt: the checkpoint over an event, and the proof that leads there",
+                self.receipt,
+                query=Nothing,
+                answer=ReceiptOut,
+                errors=(errors.NotFound, errors.AuditUnavailable),
+            ),
+            guarded_get(
                 "/v1/audit/consistency",
                 "Prove that a longer log continues a shorter one",
                 self.consistency,
@@ -181,10 +200,7 @@ class Audit:
     async def event(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one event, if it concerns an account that the caller may read."""
         accounts = self._readable(caller, visit.source)
-        text = visit.path["index"]
-        if not _INDEX.fullmatch(text):
-            raise errors.NotFound
-        entry = await self._review.event(int(text), accounts=accounts)
+        entry = await self._review.event(_index(visit), accounts=accounts)
         await self._note(visit, caller, (f"index={entry.index}",))
         return Answer(_entry(entry))
 
@@ -196,15 +212,18 @@ class Audit:
 
     async def proof(self, visit: Visit[ProofQuery, Nothing], _: Caller) -> Answer:
         """Answer the inclusion proof. It tells nothing but hashes, so that every caller can check a receipt."""
-        proof = await self._review.inclusion_proof(visit.query.index, visit.query.size)
-        return Answer(
-            InclusionOut(
-                index=proof.index,
-                size=proof.size,
-                leaf_hash=base64_text(proof.leaf_hash),
-                hashes=[base64_text(part) for part in proof.hashes],
-            )
+        return Answer(_proof(await self._review.inclusion_proof(visit.query.index, visit.query.size)))
+
+    async def receipt(self, visit: Visit[Nothing, Nothing], _: Caller) -> Answer:
+        """Answer the receipt, with `Retry-After` while it is not complete. As a proof, it tells only hashes."""
+        found = await self._review.receipt(_index(visit))
+        answer = ReceiptOut(
+            index=found.index,
+            leaf_hash=base64_text(found.leaf_hash),
+            checkpoint=found.checkpoint,
+            proof=None if found.proof is None else _proof(found.proof),
         )
+        return Answer(answer, headers={} if found.proof else {"Retry-After": str(_SEALED_WITHIN)})
 
     async def consistency(self, visit: Visit[ConsistencyQuery, Nothing], _: Caller) -> Answer:
         """Answer the consistency proof."""
@@ -237,6 +256,22 @@ class Audit:
         if not readable:
             raise errors.Denied
         return None if readable == self._accounts else readable
+
+
+def _index(visit: Visit[Any, Any]) -> int:
+    text = visit.path["index"]
+    if not _INDEX.fullmatch(text):
+        raise errors.NotFound
+    return int(text)
+
+
+def _proof(proof: InclusionProof) -> InclusionOut:
+    return InclusionOut(
+        index=proof.index,
+        size=proof.size,
+        leaf_hash=base64_text(proof.leaf_hash),
+        hashes=[base64_text(part) for part in proof.hashes],
+    )
 
 
 def _narrow(readable: frozenset[str] | None, account: str | None) -> frozenset[str] | None:

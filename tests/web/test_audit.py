@@ -19,6 +19,7 @@ from broker.audit.merkle import CompactRange, leaf_hash, verify_consistency, ver
 from broker.audit.review import Review
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
+from broker.client.receipts import holds
 from broker.errors import AuditUnavailable
 from broker.model import Action, Event, Receipt
 from broker.observability import Metrics
@@ -284,3 +285,20 @@ async def test_the_checkpoint_is_the_signed_note_as_it_is(archive: Archive) -> N
     async with archive.client() as client:  # whoever has a receipt may check it
         assert await ask(client, "checkpoint") == note
     assert SIGNER.verifier.open(note).size == 11
+
+
+async def test_a_receipt_is_complete_once_a_checkpoint_covers_its_event(archive: Archive) -> None:
+    note = await archive.log.checkpoint()
+    async with archive.client() as client:  # it tells nothing but hashes
+        for index in range(11):
+            receipt = await ask(client, f"receipts/{index}")
+            assert receipt["checkpoint"] == note
+            assert receipt["proof"]["size"] == 11
+            assert holds(receipt)
+        await archive.log.append(an_event())
+        answer = await client.get("/v1/audit/receipts/11", headers=GOOD)
+        document = await answer.json()
+        assert (document["index"], document["checkpoint"], document["proof"]) == (11, None, None)
+        assert int(answer.headers["Retry-After"]) > 0
+        for missing in ("receipts/12", "receipts/-1", "receipts/x", "receipts/01"):
+            await ask(client, missing, 404)
