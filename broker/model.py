@@ -374,6 +374,7 @@ class Event:
 
 
 EVENTS = (
+    "audit.exported",
     "audit.key_rotated",
     "audit.migrated",
     "audit.pruned",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from broker.audit import merkle
+from broker.audit.exporting import AT_ONCE, FORMATS, chunk
 from broker.audit.leaves import parse
 from broker.audit.stores import (
     Filters,
@@ -111,6 +113,21 @@ class Review:
     async def records(self, first: int, end: int) -> Sequence[StoredRecord]:
         """Answer the events from `first` up to, not including, `end`, in their order: as many as are there."""
         return await self._ask(lambda reader: reader.records(first, end))
+
+    async def bodies(self) -> range:
+        """Answer the indices of the events that have their body now."""
+        return await self._ask(lambda reader: range(reader.oldest(), reader.head().size))
+
+    async def exported(self, name: str, filters: Filters, indices: range) -> AsyncIterator[bytes]:
+        """Write the events that fit out, in their order, in the format of this name; a part at a time."""
+        form = FORMATS[name]
+        if form.header:
+            yield form.header
+        for start in range(indices.start, indices.stop, AT_ONCE):
+            end = min(start + AT_ONCE, indices.stop)
+            found = await self._ask(partial(chunk, filters=filters, first=start, end=end))
+            if found:
+                yield b"".join(map(form.line, found))
 
     async def checkpoints(self, after: int, limit: int) -> Sequence[StoredCheckpoint]:
         """Answer up to `limit` checkpoints of more than `after` events, by size."""

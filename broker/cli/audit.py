@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from broker.cli import (
+    audit_export,
     audit_migrate,
     audit_rebuild,
     audit_reconcile,
@@ -16,7 +16,8 @@ from broker.cli import (
     audit_trace,
     audit_verify,
 )
-from broker.cli.audit_files import checkpoint_file, database_path, public_key_path, reader
+from broker.cli.audit_files import public_key_path, reader
+from broker.cli.audit_reads import note_reading
 from broker.cli.configuration import add_config
 from broker.cli.exits import Exit
 from broker.cli.output import print_json, talk, write
@@ -25,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
-
-    from broker.audit.evidence import Database
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -44,9 +43,8 @@ def configure(parser: ArgumentParser) -> None:
     audit_verify.configure(verify)
     verb("checkpoint", "print the newest signed checkpoint, to be kept elsewhere", _checkpoint)
     verb("key", "print the verifier key, for auditors to pin", _key)
-    export = verb("export", "write every event as a line of JSON that can be verified", _export)
-    export.add_argument("--output", type=Path, metavar="FILE", help="default: stdout; FILE.checkpoint goes with it")
-    export.add_argument("--force", action="store_true", help="replace files that are there")
+    export = verb("export", "write events out as JSON Lines, CSV or OCSF; the first can be verified", audit_export.run)
+    audit_export.configure(export)
     event = verb("show", "print one event", _show)
     event.add_argument("index", type=int, metavar="INDEX")
     audit_search.configure(verb("search", "list events, newest first", audit_search.run))
@@ -90,44 +88,12 @@ def _key(arguments: Namespace) -> int:
     return Exit.OK
 
 
-def _export(arguments: Namespace) -> int:
-    from broker.audit.evidence import open_database
-
-    output = arguments.output
-    for path in (output, checkpoint_file(output)) if output and not arguments.force else ():
-        if path.exists():
-            talk(f"{path} is there already, and is left as it is; --force replaces it")
-            return Exit.USAGE
-    with open_database(database_path(arguments)) as database:
-        if output is None:
-            _copy_lines(database, sys.stdout.buffer.write)
-            return Exit.OK
-        existing = os.O_TRUNC if arguments.force else os.O_EXCL
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | existing | os.O_NOFOLLOW, 0o600), "wb") as file:
-            count = _copy_lines(database, file.write)
-        newest = max(database.notes(), default=None)
-    if newest is not None:
-        checkpoint_file(output).write_text(newest.note)
-    talk(f"{count} events written, {newest.size if newest else 0} of them under {checkpoint_file(output)}")
-    return Exit.OK
-
-
-def _copy_lines(database: Database, put: Callable[[bytes], object]) -> int:
-    from broker.audit.evidence import export_line
-
-    count = 0
-    for row in database.rows():
-        if not row.bodiless:
-            put(export_line(row.idx, row.leaf_hash, row.leaf))
-            count += 1
-    return count
-
-
 def _show(arguments: Namespace) -> int:
     with reader(arguments) as opened:
         found = opened.find(arguments.index) if 0 <= arguments.index < 1 << 63 else None
     if found is None:
         talk(f"there is no event {arguments.index}")
         return Exit.PROBLEMS
+    note_reading(arguments, (f"index={arguments.index}",))
     print_json(audit_search.item_of(found))
     return Exit.OK

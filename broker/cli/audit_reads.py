@@ -11,8 +11,8 @@ from broker.cli.output import talk
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import TypeVar
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Literal, TypeVar
 
     from broker.audit.joining.reconciling import Noted
     from broker.audit.joining.tracing import Issue
@@ -41,7 +41,13 @@ def note_reading(arguments: Namespace, filters: Iterable[str]) -> None:
         AuditUnavailable: it cannot be recorded, and so nothing may be shown.
     """
     if not arguments.database:
-        asyncio.run(_append(arguments, tuple(filters)))
+        asyncio.run(_append(arguments, "audit.read", {"filters": tuple(filters)}))
+
+
+def note_export(arguments: Namespace, form: str, filters: Iterable[str]) -> None:
+    """Record `audit.exported` before anything is written out; as `note_reading` does."""
+    if not arguments.database:
+        asyncio.run(_append(arguments, "audit.exported", {"format": form, "filters": tuple(filters)}))
 
 
 def members_of(record: Issue | Noted) -> dict[str, object]:
@@ -58,9 +64,13 @@ def rfc3339_of(moment: int | None) -> str | None:
     return None if moment is None else rfc3339(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment))
 
 
-async def _append(arguments: Namespace, filters: tuple[str, ...]) -> None:
+async def _append(
+    arguments: Namespace,
+    event: Literal["audit.read", "audit.exported"],
+    details: Mapping[str, str | tuple[str, ...]],
+) -> None:
     from broker.model import Event
     from broker.wiring import operator_log
 
     async with operator_log(settings_of(arguments), talk) as append:
-        await append(Event(event="audit.read", outcome="success", details={"filters": filters}))
+        await append(Event(event=event, outcome="success", details=details))

@@ -7,6 +7,7 @@ import re
 from argparse import ArgumentTypeError
 
 from broker.cli.audit_files import reader
+from broker.cli.audit_reads import note_reading, rfc3339_of
 from broker.cli.configuration import settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import add_format, show, talk
@@ -26,12 +27,19 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _COLUMNS = (">INDEX", "TIME", "EVENT", "OUTCOME", "ACTOR", "ON", "WHY")
 
 
-class _Unclear(Exception):
+class Unclear(Exception):
     """A short name that does not tell who or what is meant."""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
+    add_filters(parser)
+    parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: 50")
+    add_format(parser, "table", "json", "yaml")
+
+
+def add_filters(parser: ArgumentParser) -> None:
+    """Add what says which events are wanted."""
     parser.add_argument("--actor", metavar="TEXT", help="issuer/subject; the subject alone where the settings tell")
     parser.add_argument("--instance", metavar="TEXT", help="account/region/name; the name alone, as above")
     parser.add_argument("--account", action="append", metavar="NAME", help="only events of this account")
@@ -41,18 +49,17 @@ def configure(parser: ArgumentParser) -> None:
     when = "a date, an RFC 3339 time, or how long ago, such as 1h30m"
     parser.add_argument("--since", type=moment, metavar="TIME", help=when)
     parser.add_argument("--until", type=moment, metavar="TIME", help="the same; not included")
-    parser.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: 50")
-    add_format(parser, "table", "json", "yaml")
 
 
 def run(arguments: Namespace) -> int:
     """Search, and say so when there is more than was asked for."""
     try:
         with reader(arguments) as opened:
-            found = opened.search(_filters(arguments, opened), arguments.limit + 1, None)
-    except _Unclear as problem:
+            found = opened.search(filters_of(arguments, opened), arguments.limit + 1, None)
+    except Unclear as problem:
         talk(str(problem))
         return Exit.USAGE
+    note_reading(arguments, named(arguments))  # what cannot be recorded is not shown
     shown = found[: arguments.limit]
     show([item_of(each) for each in shown], arguments.format, _COLUMNS, _cells, "no event fits")
     if len(found) > len(shown):
@@ -72,7 +79,8 @@ def item_of(found: Found) -> dict[str, object]:
 # -- what is wanted
 
 
-def _filters(arguments: Namespace, opened: Reader) -> Filters:
+def filters_of(arguments: Namespace, opened: Reader) -> Filters:
+    """Answer which events are wanted; raises Unclear for a short name that fits several."""
     from broker.audit.stores import Filters
 
     return Filters(
@@ -87,6 +95,15 @@ def _filters(arguments: Namespace, opened: Reader) -> Filters:
     )
 
 
+def named(arguments: Namespace) -> list[str]:
+    """Answer the filters that were given, as the log has them."""
+    names = ("actor", "instance", "event", "outcome", "request_id")
+    given = [f"{name}={getattr(arguments, name)}" for name in names if getattr(arguments, name)]
+    given += [f"account={account}" for account in arguments.account or ()]
+    times = {name: rfc3339_of(getattr(arguments, name)) for name in ("since", "until")}
+    return given + [f"{name}={time}" for name, time in times.items() if time]
+
+
 def _full(arguments: Namespace, what: str, opened: Reader) -> str | None:
     """Answer a full name; a short one is tried in every place of the settings, each a look-up in the index."""
     from broker.audit.stores import Filters
@@ -96,12 +113,12 @@ def _full(arguments: Namespace, what: str, opened: Reader) -> str | None:
         return name
     form = "issuer/subject" if what == "actor" else "account/region/name"
     if arguments.database:
-        raise _Unclear(f"--{what} takes {form} here: without settings, nobody knows where {name} belongs")
+        raise Unclear(f"--{what} takes {form} here: without settings, nobody knows where {name} belongs")
     names = [f"{place}/{name}" for place in _places(settings_of(arguments), what)]
     sought = [Filters(actor=each) if what == "actor" else Filters(instance=each) for each in names]
     known = [name for name, filters in zip(names, sought, strict=True) if opened.search(filters, 1, None)]
     if len(known) > 1:
-        raise _Unclear(f"--{what} {name} can be any of {', '.join(known)}: name one")
+        raise Unclear(f"--{what} {name} can be any of {', '.join(known)}: name one")
     return known[0] if known else names[0]
 
 

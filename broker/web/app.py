@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +25,8 @@ from broker.web.doors import Doors
 from broker.web.problems import CONTENT_TYPE, problem, status_of
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Visit
 
+PART_SECONDS = 60.0
+"""A caller takes each part of a long answer within so many seconds."""
 BODY_SECONDS = 10
 """How long a client may take to send its body."""
 
@@ -94,11 +96,11 @@ class Edge:
         trace = request[_TRACE]
         trace.route = route.path
         if not isinstance(route, Guarded):
-            return _respond(await route.handler(await self._visit(route, request, trace)))
+            return await _respond(await route.handler(await self._visit(route, request, trace)), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
         trace.caller = await self._doors.admit(request.headers.getall("Authorization", []))
         with self._doors.admission:
-            return _respond(await route.handler(await self._visit(route, request, trace), trace.caller))
+            return await _respond(await route.handler(await self._visit(route, request, trace), trace.caller), request)
 
     async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
         return Visit(
@@ -159,7 +161,6 @@ class Edge:
             # Where it happened is logged, never what was in the variables.
             _log.exception("unexpected failure", request_id=trace.request_id, route=trace.route)
             response = self._refuse(request, trace, BrokerError())
-        response.headers["X-Request-Id"] = trace.request_id
         self._note(request, trace, response.status, perf_counter() - started)
         return response
 
@@ -216,8 +217,10 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0  # nothing of the answer itself was sent
 
 
-def _respond(answer: Answer) -> web.Response:
+async def _respond(answer: Answer, request: web.Request) -> web.StreamResponse:
     content = answer.content
+    if isinstance(content, AsyncIterator):
+        return await _stream(answer, content, request)
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json", by_alias=True)
     if content is not None and not isinstance(content, bytes):
@@ -228,9 +231,29 @@ def _respond(answer: Answer) -> web.Response:
     return response
 
 
+async def _stream(answer: Answer, parts: AsyncIterator[bytes], request: web.Request) -> web.StreamResponse:
+    """Send part by part; what cannot be sent whole ends without its end, by a cut connection."""
+    response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
+    response.headers["Content-Type"] = answer.content_type
+    await response.prepare(request)
+    try:
+        async for part in parts:
+            async with asyncio.timeout(PART_SECONDS):
+                await response.write(part)
+        await response.write_eof()
+    except Exception as problem:  # noqa: BLE001 - the head is out: no problem document can follow it
+        trace = request[_TRACE]
+        trace.code, trace.cause = "cut", type(problem).__name__
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
 async def _dress(request: web.Request, response: web.StreamResponse) -> None:
     """Add what every answer carries, and take away the banner."""
     response.headers.popall("Server", None)
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if trace := request.get(_TRACE):  # what the server itself refuses has none
+        response.headers["X-Request-Id"] = trace.request_id
     if request.path.startswith("/v1"):
         response.headers["Cache-Control"] = "no-store"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from broker import errors
+from broker.audit.exporting import FORMATS
 from broker.audit.review import Entry, InclusionProof, Review
 from broker.audit.stores import Filters
 from broker.issuing import desk
@@ -67,6 +68,10 @@ class ConsistencyOut(Output):
     hashes: list[str]
 
 
+class Lines(Output):
+    """One event a line."""
+
+
 class Note(Output):
     """A C2SP signed note."""
 
@@ -75,8 +80,8 @@ Index = Annotated[int, Field(ge=0, lt=1 << 53)]
 Text = Annotated[str, Field(max_length=300)]
 
 
-class EventQuery(Input):
-    """Which events to show."""
+class Which(Input):
+    """Which events are wanted."""
 
     actor: Text | None = None
     instance: Text | None = None
@@ -86,8 +91,19 @@ class EventQuery(Input):
     request_id: Text | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
+
+
+class EventQuery(Which):
+    """Which events to show, and which page of them."""
+
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Text | None = None
+
+
+class ExportQuery(Which):
+    """Which events to write out, and how."""
+
+    format: Literal["jsonl", "csv", "ocsf"] = "jsonl"
 
 
 class ProofQuery(Input):
@@ -144,6 +160,15 @@ class Audit:
                 errors=(errors.Denied, errors.NotFound, errors.AuditUnavailable),
             ),
             guarded_get(
+                "/v1/audit/export",
+                "Write events out in the order of the log, as JSON Lines, CSV or OCSF",
+                self.export,
+                query=ExportQuery,
+                answer=Lines,
+                answer_type="application/jsonl",
+                errors=(errors.Denied, errors.AuditUnavailable),
+            ),
+            guarded_get(
                 "/v1/audit/checkpoint",
                 "Show the newest signed checkpoint",
                 self.checkpoint,
@@ -180,29 +205,29 @@ class Audit:
 
     async def events(self, visit: Visit[EventQuery, Nothing], caller: Caller) -> Answer:
         """Answer one page of what the caller may read; reading is an event itself."""
-        accounts = self._readable(caller, visit.source)
         asked = visit.query
-        filters = Filters(
-            actor=asked.actor,
-            instance=asked.instance,
-            event=asked.event,
-            outcome=asked.outcome,
-            request_id=asked.request_id,
-            since=_milliseconds(asked.since),
-            until=_milliseconds(asked.until),
-            accounts=_narrow(accounts, asked.account),
-        )
+        filters = _filters(asked, self._readable(caller, visit.source))
         page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
-        filled = asked.model_dump(mode="json", exclude_none=True, exclude={"limit", "cursor"})
-        await self._note(visit, caller, (f"{name}={value}" for name, value in filled.items()))
+        await self._note(visit, caller, {"filters": _named(asked)})
         return Answer(EntryPage(items=[_entry(item) for item in page.items], next_cursor=page.next_cursor))
 
     async def event(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one event, if it concerns an account that the caller may read."""
         accounts = self._readable(caller, visit.source)
         entry = await self._review.event(_index(visit), accounts=accounts)
-        await self._note(visit, caller, (f"index={entry.index}",))
+        await self._note(visit, caller, {"filters": (f"index={entry.index}",)})
         return Answer(_entry(entry))
+
+    async def export(self, visit: Visit[ExportQuery, Nothing], caller: Caller) -> Answer:
+        """Answer every event that fits and that the caller may read; the export is an event before any leaves."""
+        asked = visit.query
+        filters = _filters(asked, self._readable(caller, visit.source))
+        indices = await self._review.bodies()
+        details = {"format": asked.format, "filters": _named(asked), "first": indices.start, "end": indices.stop}
+        await self._note(visit, caller, details, "audit.exported")
+        return Answer(
+            self._review.exported(asked.format, filters, indices), content_type=FORMATS[asked.format].content_type
+        )
 
     async def checkpoint(self, visit: Visit[Nothing, Nothing], _: Caller) -> Answer:
         """Answer the newest signed note. Whoever holds a receipt may hold it against this."""
@@ -232,16 +257,22 @@ class Audit:
             ConsistencyOut(from_=visit.query.from_, to=visit.query.to, hashes=[base64_text(part) for part in hashes])
         )
 
-    async def _note(self, visit: Visit[Any, Any], caller: Caller, filters: Iterable[str]) -> None:
+    async def _note(
+        self,
+        visit: Visit[Any, Any],
+        caller: Caller,
+        details: Mapping[str, str | int | tuple[str, ...]],
+        event: Literal["audit.read", "audit.exported"] = "audit.read",
+    ) -> None:
         """Record who read what. What cannot be recorded is not shown."""
         await self._log.append(
             Event(
-                event="audit.read",
+                event=event,
                 outcome="success",
                 request_id=visit.request_id,
                 actor=caller,
                 source=visit.source,
-                details={"filters": tuple(filters)},
+                details=details,
             )
         )
 
@@ -272,6 +303,25 @@ def _proof(proof: InclusionProof) -> InclusionOut:
         leaf_hash=base64_text(proof.leaf_hash),
         hashes=[base64_text(part) for part in proof.hashes],
     )
+
+
+def _filters(asked: Which, accounts: frozenset[str] | None) -> Filters:
+    return Filters(
+        actor=asked.actor,
+        instance=asked.instance,
+        event=asked.event,
+        outcome=asked.outcome,
+        request_id=asked.request_id,
+        since=_milliseconds(asked.since),
+        until=_milliseconds(asked.until),
+        accounts=_narrow(accounts, asked.account),
+    )
+
+
+def _named(asked: Which) -> tuple[str, ...]:
+    """Answer the filters that were given, as the log has them."""
+    filled = asked.model_dump(mode="json", exclude_none=True, include=set(Which.model_fields))
+    return tuple(f"{name}={value}" for name, value in filled.items())
 
 
 def _narrow(readable: frozenset[str] | None, account: str | None) -> frozenset[str] | None:

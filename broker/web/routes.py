@@ -49,7 +49,11 @@ class Visit(Generic[Q, B]):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a handler answers. `content` is made JSON; bytes go out as they are under `content_type`."""
+    """What a handler answers. `content` is made JSON; bytes go out as they are under `content_type`.
+
+    An async iterator of bytes is sent part by part, as fast as it is taken; when it fails, the connection is cut, so
+    that nobody takes a part for the whole.
+    """
 
     content: object = None
     status: int = 200

@@ -118,7 +118,7 @@ def test_an_export_verifies_under_the_checkpoint_beside_it(config: Path, tmp_pat
 def test_an_event_is_shown(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert broker_audit("show", "3", "--config", config) == 0
     assert json.loads(capsys.readouterr().out)["request_id"] == "request-3"
-    assert broker_audit("show", "5", "--config", config) == 1
+    assert broker_audit("show", "99", "--config", config) == 1
 
 
 def test_events_are_searched(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,13 +259,34 @@ def test_an_event_is_shown_with_what_is_read_first_in_front(config: Path, capsys
     assert list(json.loads(capsys.readouterr().out))[:5] == ["index", "time", "event", "outcome", "actor"]
 
 
+def test_reading_is_an_event_and_reading_a_copy_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = database_of(config)
+    before = database.read_bytes()
+    assert broker_audit("search", "--database", database, "--actor", "corp/alice") == 0
+    assert broker_audit("show", "3", "--database", database) == 0
+    assert broker_audit("export", "--database", database) == 0
+    assert database.read_bytes() == before
+    assert broker_audit("search", "--config", config, "--actor", "alice", "--since", "2026-01-31") == 0
+    assert broker_audit("show", "3", "--config", config) == 0
+    assert broker_audit("export", "--config", config, "--format", "csv", "--outcome", "denied") == 0
+    capsys.readouterr()
+    details = []
+    for name in ("audit.read", "audit.exported"):
+        assert broker_audit("search", "--database", database, "--event", name, "--format", "json") == 0
+        details += [item["details"] for item in json.loads(capsys.readouterr().out)]
+    filters = [each["filters"] for each in details]
+    assert filters == [["index=3"], ["actor=alice", "since=2026-01-31T00:00:00.000Z"], ["outcome=denied"]]
+    assert details[2]["format"] == "csv"
+    assert all(each["os_user"] for each in details)
+
+
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_a_search_says_when_there_is_more(form: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert broker_audit("search", "--config", config, "--limit", "4", "--format", form) == 0
     shown, told = capsys.readouterr()
     assert shown.count("request-") == (4 if form == "json" else 0)
     assert "more events fit; these are the newest 4" in told
-    assert broker_audit("search", "--config", config, "--limit", "5", "--format", form) == 0
+    assert broker_audit("search", "--database", database_of(config), "--limit", "6", "--format", form) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -309,7 +330,7 @@ def found(capsys: pytest.CaptureFixture[str]) -> list[int]:
 
 
 def test_times_are_dates_moments_or_how_long_ago(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = ("search", "--config", config, "--format", "json")
+    search = ("search", "--database", database_of(config), "--format", "json")
     write_more(config, [an_event(number=number) for number in range(5)], 1)
     assert broker_audit(*search) == 0
     second = json.loads(capsys.readouterr().out)[3]["time"]

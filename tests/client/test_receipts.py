@@ -24,8 +24,8 @@ def node(level: int, index: int) -> bytes:
 
 def receipt(index: int, size: int) -> Any:
     tree = CompactRange()
-    for leaf in LEAVES[:size]:
-        tree.append(leaf)
+    for hashed in LEAVES[:size]:
+        tree.append(hashed)
     hashes = [text_of(each) for each in inclusion_proof(index, size, node)]
     leaf = text_of(LEAVES[index])
     return {
@@ -36,14 +36,18 @@ def receipt(index: int, size: int) -> Any:
     }
 
 
+def but(document: Any, **changed: object) -> Any:
+    return {**document, **changed}
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 64, 65, 70])
 def test_every_receipt_of_a_tree_holds_and_for_no_other_place(size: int) -> None:
     for index in range(size):
         good: Any = receipt(index, size)
         assert holds(good)
-        assert not holds({**good, "leaf_hash": text_of(LEAVES[(index + 1) % 70])})
+        assert not holds(but(good, leaf_hash=text_of(LEAVES[(index + 1) % 70])))
         other = (index + 1) % (size + 1)
-        assert not holds({**good, "index": other, "proof": {**good["proof"], "index": other}})
+        assert not holds(but(good, index=other, proof=but(good["proof"], index=other)))
 
 
 def test_what_does_not_fit_together_does_not_hold() -> None:
@@ -66,4 +70,4 @@ def test_what_does_not_fit_together_does_not_hold() -> None:
         {"leaf_hash": "é"},
         {"leaf_hash": "AAAA"},
     ):
-        assert not holds({**good, **changed}), changed
+        assert not holds(but(good, **changed)), changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +71,7 @@ class Archive:
 async def ask(client: TestClient[web.Request, web.Application], path: str, status: int = 200) -> Any:
     response = await client.get(f"/v1/audit/{path}", headers=GOOD)
     assert response.status == status, await response.text()
-    return await response.json(content_type=None) if "json" in response.content_type else await response.text()
+    return await response.json(content_type=None) if response.content_type.endswith("json") else await response.text()
 
 
 def events(page: dict[str, Any]) -> list[dict[str, Any]]:
@@ -302,3 +303,51 @@ async def test_a_receipt_is_complete_once_a_checkpoint_covers_its_event(archive:
         assert int(answer.headers["Retry-After"]) > 0
         for missing in ("receipts/12", "receipts/-1", "receipts/x", "receipts/01"):
             await ask(client, missing, 404)
+
+
+async def test_an_export_is_streamed_in_the_order_of_the_log_and_an_event_before_it_leaves(archive: Archive) -> None:
+    async with archive.client(*ACCOUNTS) as client:
+        lines = (await ask(client, "export")).splitlines()
+        exported = [json.loads(line) for line in lines]
+        assert [line["index"] for line in exported] == list(range(11))
+        assert all(
+            leaf_hash(base64.b64decode(line["leaf"])) == base64.b64decode(line["leaf_hash"]) for line in exported
+        )
+        event = (await ask(client, "events?event=audit.exported"))["items"][0]["event"]
+        assert event["details"] == {"format": "jsonl", "filters": [], "first": 0, "end": 11}
+        assert event["actor"]["subject"] == "alice"
+
+
+async def test_an_export_has_the_filters_and_the_limits_of_a_search(archive: Archive) -> None:
+    async with archive.client(*ACCOUNTS) as client:
+        every = (await ask(client, "events?limit=200"))["items"]
+        for query in ("account=lab", "event=credential.denied", "outcome=success&account=main"):
+            wanted = [item["index"] for item in (await ask(client, f"events?limit=200&{query}"))["items"]][::-1]
+            lines = (await ask(client, f"export?{query}")).splitlines()
+            assert [json.loads(line)["index"] for line in lines] == wanted
+    assert every
+    async with archive.client("lab") as client:
+        lines = (await ask(client, "export")).splitlines()
+        assert {json.loads(line)["event"]["instance"]["account"] for line in lines} == {"lab"}
+        assert (await ask(client, "export?account=main")) == ""
+    async with archive.client() as client:
+        await ask(client, "export", 403)
+
+
+async def test_nothing_is_exported_when_the_export_cannot_be_recorded(archive: Archive) -> None:
+    async with archive.client(*ACCOUNTS) as client:
+        archive.refusing.refuses = True
+        assert (await ask(client, "export", 503))["code"] == "audit_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("form", "content_type"), [("jsonl", "application/jsonl"), ("csv", "text/csv"), ("ocsf", "application/jsonl")]
+)
+async def test_each_format_says_what_it_is(archive: Archive, form: str, content_type: str) -> None:
+    async with archive.client(*ACCOUNTS) as client:
+        response = await client.get(f"/v1/audit/export?format={form}", headers=GOOD)
+        assert response.content_type == content_type
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Request-Id"]
+        assert len((await response.text()).splitlines()) == (12 if form == "csv" else 11)
+        await ask(client, "export?format=xml", 400)
