@@ -48,12 +48,12 @@ def run(arguments: Namespace) -> int:
             talk(str(problem))
             return Exit.USAGE
         note_export(arguments, arguments.format, audit_search.named(arguments))
-        with _written(output) as file:
+        newest = opened.newest_checkpoint()  # read first: one of later would cover events that are not written
+        with _written(output, replace=arguments.force) as file:
             file.write(form.header)
             for records in exporting.chunks(opened, filters):
                 file.writelines(map(form.line, records))
                 count += len(records)
-        newest = opened.newest_checkpoint()
     if output is None:
         return Exit.OK
     said = f"{count} events written"
@@ -65,12 +65,13 @@ def run(arguments: Namespace) -> int:
 
 
 @contextmanager
-def _written(output: Path | None) -> Iterator[BinaryIO]:
+def _written(output: Path | None, *, replace: bool) -> Iterator[BinaryIO]:
     """Open what is written to: a new file (0600), one that is replaced, or stdout."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    existing = os.O_TRUNC if replace else os.O_EXCL
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | existing | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         yield file
