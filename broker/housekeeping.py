@@ -154,6 +154,11 @@ def report_anchor(name: str, trouble: str) -> None:
         _log.info("an anchor of the audit log takes checkpoints again", anchor=name)
 
 
+def report_texts(trouble: str) -> None:
+    """Say that the index of words cannot be kept up; searches are slower then, and find the same."""
+    _log.warning("the index of words of the audit log", detail=trouble)
+
+
 async def ended(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it is gone."""
     task.cancel()

@@ -10,11 +10,12 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from broker import __version__
 from broker.audit.anchors.anchoring import Anchors
@@ -26,6 +27,7 @@ from broker.audit.anchors.places import Anchor, Kept, Place
 from broker.audit.anchors.syslog import SyslogAnchor
 from broker.audit.anchors.witness import WitnessAnchor
 from broker.audit.checkpoints import CheckpointError, Signer
+from broker.audit.indexing import Indexer
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog
 from broker.audit.operators import operator_log as open_for_operator
@@ -44,6 +46,7 @@ from broker.housekeeping import (
     record_policies,
     reload_policies,
     report_anchor,
+    report_texts,
     watch_keys,
     watch_policies,
 )
@@ -334,11 +337,17 @@ async def service(
         listener = Listener(Edge(doors, metrics, proxies).application(routes), bound, secured)
 
         chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
-        for chore in (*chores, *anchored.chores(log, log.condemn)):
+        for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)
         yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint)
+
+
+def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:
+    """Answer what keeps the index of words; PostgreSQL keeps its own."""
+    if file := database_file(settings):
+        yield Indexer(file, report_texts).run()
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:

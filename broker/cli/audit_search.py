@@ -45,6 +45,7 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--account", action="append", metavar="NAME", help="only events of this account")
     parser.add_argument("--event", type=_event, metavar="NAME", help="such as credential.issued")
     parser.add_argument("--outcome", choices=OUTCOMES, help="how it ended")
+    parser.add_argument("--text", type=_words, default=(), metavar="WORDS", help="words, or beginnings of words")
     parser.add_argument("--request-id", metavar="TEXT", help="the id in an answer's X-Request-Id")
     when = "a date, an RFC 3339 time, or how long ago, such as 1h30m"
     parser.add_argument("--since", type=moment, metavar="TIME", help=when)
@@ -90,6 +91,7 @@ def filters_of(arguments: Namespace, opened: Reader) -> Filters:
         event=arguments.event,
         outcome=arguments.outcome,
         request_id=arguments.request_id,
+        text=arguments.text,
         since=arguments.since,
         until=arguments.until,
     )
@@ -100,6 +102,7 @@ def named(arguments: Namespace) -> list[str]:
     names = ("actor", "instance", "event", "outcome", "request_id")
     given = [f"{name}={getattr(arguments, name)}" for name in names if getattr(arguments, name)]
     given += [f"account={account}" for account in arguments.account or ()]
+    given += [f"text={' '.join(arguments.text)}"] if arguments.text else []
     times = {name: rfc3339_of(getattr(arguments, name)) for name in ("since", "until")}
     return given + [f"{name}={time}" for name, time in times.items() if time]
 
@@ -136,6 +139,15 @@ def _event(text: str) -> str:
     close = get_close_matches(text, EVENTS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENTS)}"
     raise ArgumentTypeError(f"there is no event {text!r}; {hint}")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    from broker.audit.texts import MAX_WORDS, words
+
+    found = tuple(words(text))
+    if not 1 <= len(found) <= MAX_WORDS:
+        raise ArgumentTypeError(f"write 1 to {MAX_WORDS} words")
+    return found
 
 
 def _positive(text: str) -> int:

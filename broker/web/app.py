@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -219,8 +220,9 @@ async def _expect(request: web.Request) -> None:
 
 async def _respond(answer: Answer, request: web.Request) -> web.StreamResponse:
     content = answer.content
-    if isinstance(content, AsyncIterator):
-        return await _stream(answer, content, request)
+    if isinstance(content, AsyncGenerator):
+        async with aclosing(content):
+            return await _stream(answer, content, request)
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json", by_alias=True)
     if content is not None and not isinstance(content, bytes):

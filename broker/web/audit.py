@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from broker import errors
+from broker.audit import texts
 from broker.audit.exporting import FORMATS
 from broker.audit.review import Entry, InclusionProof, Review
 from broker.audit.stores import Filters
 from broker.issuing import desk
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
-from broker.web.routes import Answer, AnyRoute, Input, Nothing, Output, Visit, guarded_get
+from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 _SEALED_WITHIN = 60
 """A checkpoint is signed at least once in so many seconds."""
@@ -89,6 +90,7 @@ class Which(Input):
     event: Text | None = None
     outcome: Text | None = None
     request_id: Text | None = None
+    text: Text | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
 
@@ -159,13 +161,16 @@ class Audit:
                 answer=EntryOut,
                 errors=(errors.Denied, errors.NotFound, errors.AuditUnavailable),
             ),
-            guarded_get(
-                "/v1/audit/export",
-                "Write events out in the order of the log, as JSON Lines, CSV or OCSF",
-                self.export,
+            Guarded(
+                method="GET",
+                path="/v1/audit/export",
+                summary="Write events out in the order of the log, as JSON Lines, CSV or OCSF",
+                handler=self.export,
                 query=ExportQuery,
+                body=Nothing,
                 answer=Lines,
                 answer_type="application/jsonl",
+                other_types=("text/csv",),
                 errors=(errors.Denied, errors.AuditUnavailable),
             ),
             guarded_get(
@@ -312,10 +317,20 @@ def _filters(asked: Which, accounts: frozenset[str] | None) -> Filters:
         event=asked.event,
         outcome=asked.outcome,
         request_id=asked.request_id,
+        text=_words(asked.text),
         since=_milliseconds(asked.since),
         until=_milliseconds(asked.until),
         accounts=_narrow(accounts, asked.account),
     )
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    words = tuple(texts.words(text))
+    if not 1 <= len(words) <= texts.MAX_WORDS:
+        raise errors.InvalidRequest(detail=f"text is 1 to {texts.MAX_WORDS} words")
+    return words
 
 
 def _named(asked: Which) -> tuple[str, ...]:

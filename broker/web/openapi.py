@@ -95,7 +95,9 @@ def _responses(route: AnyRoute[Any, Any], schemas: Mapping[Any, Any]) -> dict[st
     responses: dict[str, Any] = {str(route.status): {"description": route.summary}}
     if route.answer:
         schema = schemas[route.answer] if route.answer_type == "application/json" else {"type": "string"}
-        responses[str(route.status)]["content"] = {route.answer_type: {"schema": schema}}
+        responses[str(route.status)]["content"] = {
+            kind: {"schema": schema} for kind in (route.answer_type, *route.other_types)
+        }
     for status, description in route.also.items():
         same = {} if status == HTTPStatus.NOT_MODIFIED else responses[str(route.status)]
         responses[str(status)] = {**same, "description": description}

@@ -51,7 +51,7 @@ class Visit(Generic[Q, B]):
 class Answer:
     """What a handler answers. `content` is made JSON; bytes go out as they are under `content_type`.
 
-    An async iterator of bytes is sent part by part, as fast as it is taken; when it fails, the connection is cut, so
+    An async generator of bytes is sent part by part, as fast as it is taken; when it fails, the connection is cut, so
     that nobody takes a part for the whole.
     """
 
@@ -72,6 +72,8 @@ class Route(Generic[Q, B]):
     body: type[B]
     answer: type[BaseModel] | None = None
     answer_type: str = "application/json"
+    other_types: tuple[str, ...] = ()
+    """What else the answer may be written in."""
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)
     """Other statuses that answer the same, and what they mean; 304 answers nothing."""

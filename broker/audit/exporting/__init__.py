@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from broker.audit.evidence import export_line
 from broker.audit.exporting import csv_rows, ocsf
-from broker.audit.leaves import SearchColumns, parse, search_columns
+from broker.audit.leaves import parse, search_columns
 from broker.audit.stores import Filters, Reader, StoredRecord, StoreError
+from broker.audit.stores.fitting import fits
 
 AT_ONCE: Final = 500
 """So many events are read at once."""
@@ -45,7 +46,7 @@ def chunk(reader: Reader, filters: Filters, first: int, end: int) -> list[Stored
         raise StoreError(f"events from {first} up to {end} were pruned meanwhile")
     if filters == Filters():
         return list(records)
-    return [record for record in records if fits(filters, search_columns(parse(record.leaf)))]
+    return [record for record in records if _fits(filters, parse(record.leaf))]
 
 
 def chunks(reader: Reader, filters: Filters) -> Iterator[list[StoredRecord]]:
@@ -55,12 +56,5 @@ def chunks(reader: Reader, filters: Filters) -> Iterator[list[StoredRecord]]:
         yield chunk(reader, filters, start, min(start + AT_ONCE, end))
 
 
-def fits(filters: Filters, columns: SearchColumns) -> bool:
-    """Tell whether an event is wanted, as a search would."""
-    equal = ("actor", "instance", "event", "outcome", "request_id")
-    return (
-        (filters.accounts is None or columns.account in filters.accounts)
-        and all(getattr(filters, name) in {None, getattr(columns, name)} for name in equal)
-        and (filters.since is None or columns.time >= filters.since)
-        and (filters.until is None or columns.time < filters.until)
-    )
+def _fits(filters: Filters, members: Mapping[str, object]) -> bool:
+    return fits(filters, search_columns(members), members)

@@ -194,7 +194,8 @@ class Store(TreeReader, Protocol):
 class Filters:
     """Which events are wanted; None is any. Times are milliseconds since 1970, `until` is not included.
 
-    `accounts` is what the reader may see; the empty name stands for events that concern no account.
+    `accounts` is what the reader may see; the empty name stands for events that concern no account. `text` are words
+    as `texts` cuts them; a search with them may be ordered by index instead of time.
     """
 
     accounts: frozenset[str] | None = None
@@ -205,6 +206,7 @@ class Filters:
     request_id: str | None = None
     since: int | None = None
     until: int | None = None
+    text: tuple[str, ...] = ()
 
 
 class Position(NamedTuple):

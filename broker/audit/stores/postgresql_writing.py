@@ -5,13 +5,14 @@ Every other broker waits meanwhile, so each round to the server counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from broker.audit.leaves import search_columns
 from broker.audit.projections import VIEWS, Apply, Change, Insert, changes, together
 from broker.audit.stores import Batch, Head, Record, Views
 from broker.audit.stores.postgresql_session import Connection
+from broker.audit.texts import words_of
 
 _APPEND = """
 WITH moved AS (
@@ -61,15 +62,7 @@ async def apply(connection: Connection, changed: Iterable[Change]) -> None:
 
 
 def _row(record: Record) -> tuple[object, ...]:
-    return record.idx, record.leaf_hash, record.leaf, *search_columns(record.members), _words(record.members)
-
-
-def _words(members: Mapping[str, object]) -> str:
-    """Answer what a search for words looks through: every text that a person wrote or would know."""
-    columns, source = search_columns(members), members.get("source")
-    agent = source.get("user_agent") if isinstance(source, Mapping) else ""
-    written = [members.get(name) for name in ("reason", "ticket", "error", "target")]
-    return " ".join(str(text) for text in (*written, agent, columns.actor, columns.instance) if text)
+    return record.idx, record.leaf_hash, record.leaf, *search_columns(record.members), words_of(record.members)
 
 
 def _columns(rows: Sequence[Sequence[object]], width: int) -> list[list[object]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
+from broker.audit.leaves import parse, search_columns
 from broker.audit.stores import (
     Filters,
     Found,
@@ -24,10 +25,18 @@ from broker.audit.stores import (
     StoreError,
     TooSlow,
 )
+from broker.audit.stores.fitting import fits
 from broker.audit.stores.sqlite import read_hashes, read_newest_checkpoint, read_oldest, read_view, translated
 
 _FIELDS = "time, idx, account, leaf_hash, leaf"
 _STEPS_BETWEEN_LOOKS = 10_000
+_AT_ONCE = 500
+_TOO_SLOW = "the search took too long; narrow its time or name an actor or instance"
+
+
+def side_file(database: Path) -> Path:
+    """Answer where the index of words of a log lies, if it has one (see `sqlite_texts`)."""
+    return database.with_name(database.name + "-texts")
 
 
 class SqliteReader:
@@ -40,6 +49,8 @@ class SqliteReader:
             self._connection.execute("PRAGMA query_only=ON")
             self._connection.execute("PRAGMA trusted_schema=OFF")
         self._patience = patience
+        self._texts = side_file(path)
+        self._attached = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -118,8 +129,46 @@ class SqliteReader:
             return read_view(self._connection, name)
 
     def search(self, filters: Filters, limit: int, after: Position | None) -> Sequence[Found]:
-        """Answer events by (time, index), newest first, by keyset."""
-        query, values = _query(filters, limit, after)
+        """Answer events by (time, index), newest first, by keyset; with words, by index."""
+        if not filters.text:
+            return self._ask(*_query(filters, limit, after))
+        before = self.head().size if after is None else after.idx
+        reach = self._reach()
+        found = self._look_through(filters, limit, reach, before)
+        if len(found) < limit and reach:
+            found += self._ask(*_indexed(filters, limit - len(found), min(before, reach)))
+        return found
+
+    def _reach(self) -> int:
+        """Answer up to which event the index of words goes, 0 when there is none."""
+        if not self._texts.exists():
+            return 0
+        try:
+            if not self._attached:
+                self._connection.execute("ATTACH DATABASE ? AS texts", (f"{self._texts.absolute().as_uri()}?mode=ro",))
+                self._attached = True
+            (size,) = self._connection.execute("SELECT size FROM texts.reach").fetchone()
+        except sqlite3.Error:  # being made, or damaged: then all is looked through, until it was made anew
+            return 0
+        return int(size)
+
+    def _look_through(self, filters: Filters, limit: int, first: int, end: int) -> list[Found]:
+        """Answer events from `first` up to `end` that fit, newest first: what the index does not hold yet."""
+        found: list[Found] = []
+        deadline = monotonic() + self._patience
+        while end > first and len(found) < limit:
+            start = max(first, end - _AT_ONCE)
+            for record in reversed(self.records(start, end)):
+                members = parse(record.leaf)
+                columns = search_columns(members)
+                if fits(filters, columns, members):
+                    found.append(Found(columns.time, columns.account, record))
+            end = start
+            if monotonic() > deadline:
+                raise TooSlow(_TOO_SLOW)
+        return found[:limit]
+
+    def _ask(self, query: str, values: Mapping[str, object]) -> list[Found]:
         deadline = monotonic() + self._patience
         self._connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
         try:
@@ -127,7 +176,7 @@ class SqliteReader:
                 return [_found(row) for row in self._connection.execute(query, values)]
         except StoreError as problem:
             if monotonic() > deadline:
-                raise TooSlow("the search took too long; narrow its time or name an actor or instance") from problem
+                raise TooSlow(_TOO_SLOW) from problem
             raise
         finally:
             self._connection.set_progress_handler(None, 0)
@@ -157,6 +206,24 @@ def _query(filters: Filters, limit: int, after: Position | None) -> tuple[str, d
         values[f"account{number}"] = account
         walks.append(f"SELECT * FROM ({_walk([*terms, f'account = :account{number}'])})")  # noqa: S608 -- values are bound
     return f"{' UNION ALL '.join(walks)} ORDER BY time DESC, idx DESC LIMIT :limit", values
+
+
+def _indexed(filters: Filters, limit: int, before: int) -> tuple[str, dict[str, object]]:
+    """Write a walk along the index of words, from an event downwards."""
+    terms, values = _terms(filters, None)
+    if filters.accounts is not None:
+        names = {f"account{number}": account for number, account in enumerate(sorted(filters.accounts))}
+        terms.append(f"account IN ({', '.join(f':{name}' for name in names)})")
+        values |= names
+    match = " AND ".join(f'"{word}"*' for word in filters.text)
+    where = " AND ".join(["words MATCH :match", "words.rowid < :before", *terms])
+    query = f"SELECT {_FIELDS} FROM texts.words JOIN events ON events.idx = words.rowid WHERE {where}"  # noqa: S608 -- values are bound
+    return f"{query} ORDER BY words.rowid DESC LIMIT :limit", {
+        **values,
+        "match": match,
+        "before": before,
+        "limit": limit,
+    }
 
 
 def _walk(terms: Sequence[str]) -> str:
