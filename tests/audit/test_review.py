@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,9 @@ from broker.audit.checkpoints import Signer
 from broker.audit.log import AuditLog
 from broker.audit.merkle import verify_consistency, verify_inclusion
 from broker.audit.review import Page, Review
-from broker.audit.stores import Filters
+from broker.audit.stores import Filters, Position
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.stores.sqlite_reader import SqliteReader
+from broker.audit.stores.sqlite_reader import SqliteReader, query_of
 from broker.errors import AuditUnavailable, InvalidRequest, NotFound, Overloaded
 from broker.model import Caller, Event
 from tests.audit.conftest import write_log
@@ -234,3 +237,34 @@ async def test_a_clock_that_was_set_back_hides_nothing_from_searches(database: P
     assert await walk(review, replace(EVERYTHING, until=until), limit=1) == [2, 1]
     assert await walk(review, EVERYTHING, limit=1) == [0, 2, 1]
     await review.close()
+
+
+SHAPES: dict[str, str | int] = {
+    "actor": "corp/alice",
+    "instance": "main/eu-west-1/web-1",
+    "event": "credential.denied",
+    "outcome": "success",
+    "request_id": "request-7",
+    "since": 1,
+    "until": 1 << 50,
+}
+
+
+@pytest.mark.parametrize("accounts", [None, frozenset({"main"}), frozenset({"main", "lab"})])
+@pytest.mark.parametrize("after", [None, Position(1 << 45, 100)])
+@pytest.mark.parametrize("names", [*((name,) for name in SHAPES), *combinations(SHAPES, 2), ()], ids="+".join)
+def test_no_search_scans_the_events(
+    names: tuple[str, ...], after: Position | None, accounts: frozenset[str] | None, pristine: Path
+) -> None:
+    filters = Filters(accounts=accounts, **{name: SHAPES[name] for name in names})  # type: ignore[arg-type]  # a table
+    query, values = query_of(filters, 50, after)
+    with closing(sqlite3.connect(pristine)) as connection:
+        steps = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    walks = [step for step in steps if "events" in step]
+    assert walks
+    assert all(re.search(r"USING (COVERING )?INDEX events_by_|USING INTEGER PRIMARY KEY", walk) for walk in walks), (
+        steps
+    )
+    if set(names) & {"actor", "instance", "request_id"}:
+        assert not any("events_by_account" in walk for walk in walks), steps
+    assert "OFFSET" not in query

@@ -131,7 +131,7 @@ class SqliteReader:
     def search(self, filters: Filters, limit: int, after: Position | None) -> Sequence[Found]:
         """Answer events by (time, index), newest first, by keyset; with words, by index."""
         if not filters.text:
-            return self._ask(*_query(filters, limit, after))
+            return self._ask(*query_of(filters, limit, after))
         before = self.head().size if after is None else after.idx
         reach = self._reach()
         found = self._look_through(filters, limit, reach, before)
@@ -193,7 +193,7 @@ def _found(row: tuple[int, int, str, bytes, bytes]) -> Found:
     return Found(time, account, StoredRecord(index, leaf_hash, leaf))
 
 
-def _query(filters: Filters, limit: int, after: Position | None) -> tuple[str, dict[str, object]]:
+def query_of(filters: Filters, limit: int, after: Position | None) -> tuple[str, dict[str, object]]:
     """Write one indexed walk, or one for each account that the reader may see, merged."""
     terms, values = _terms(filters, after)
     values["limit"] = limit
@@ -201,6 +201,8 @@ def _query(filters: Filters, limit: int, after: Position | None) -> tuple[str, d
         return _walk(terms), values
     if not filters.accounts:
         return _walk([*terms, "FALSE"]), values
+    if filters.actor or filters.instance or filters.request_id:  # their indexes are better than that of an account
+        return _walk([*terms, _of_accounts(filters.accounts, values)]), values
     walks = []
     for number, account in enumerate(sorted(filters.accounts)):
         values[f"account{number}"] = account
@@ -212,9 +214,7 @@ def _indexed(filters: Filters, limit: int, before: int) -> tuple[str, dict[str, 
     """Write a walk along the index of words, from an event downwards."""
     terms, values = _terms(filters, None)
     if filters.accounts is not None:
-        names = {f"account{number}": account for number, account in enumerate(sorted(filters.accounts))}
-        terms.append(f"account IN ({', '.join(f':{name}' for name in names)})")
-        values |= names
+        terms.append(_of_accounts(filters.accounts, values))
     match = " AND ".join(f'"{word}"*' for word in filters.text)
     where = " AND ".join(["words MATCH :match", "words.rowid < :before", *terms])
     query = f"SELECT {_FIELDS} FROM texts.words JOIN events ON events.idx = words.rowid WHERE {where}"  # noqa: S608 -- values are bound
@@ -224,6 +224,13 @@ def _indexed(filters: Filters, limit: int, before: int) -> tuple[str, dict[str, 
         "before": before,
         "limit": limit,
     }
+
+
+def _of_accounts(accounts: frozenset[str], values: dict[str, object]) -> str:
+    """Write which accounts a walk along another index may show; the plus keeps the index of accounts out of it."""
+    names = {f"account{number}": account for number, account in enumerate(sorted(accounts))}
+    values |= names
+    return f"+account IN ({', '.join(f':{name}' for name in names)})"
 
 
 def _walk(terms: Sequence[str]) -> str:
@@ -241,9 +248,12 @@ def _terms(filters: Filters, after: Position | None) -> tuple[list[str], dict[st
     if filters.since is not None:
         terms.append("time >= :since")
         wanted["since"] = filters.since
-    if filters.until is not None:
+    until = filters.until
+    if after is not None:  # where the last page ended bounds the walk; `until` alone would have it begin anew each time
+        until = after.time + 1 if until is None else min(until, after.time + 1)
+    if until is not None:
         terms.append("time < :until")
-        wanted["until"] = filters.until
+        wanted["until"] = until
     if after is not None:
         terms.append("(time, idx) < (:after_time, :after_index)")
         wanted |= {"after_time": after.time, "after_index": after.idx}
