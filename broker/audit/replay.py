@@ -43,6 +43,7 @@ class Replay:
         receipts: Sequence[Receipt] = (),
         archived: Iterable[Row] = (),
         *,
+        rotations: Iterable[Row] = (),
         shared: bool = False,
     ) -> None:
         self._chain = KeyChain(key)
@@ -50,6 +51,7 @@ class Replay:
         self._shared = shared
         self._receipts = receipts
         self._archived = iter(archived)
+        self._archived_rotations = rotations
         self._tree = CompactRange()
         self._runs = Runs()
         self._claimed: CompactRange | None = None
@@ -119,7 +121,7 @@ class Replay:
     def _follow_keys(self, rows: Iterable[Row]) -> None:
         """Find out which key counts where, before the first checkpoint is judged."""
         rotations = []
-        for row in rows:
+        for row in chain(self._archived_rotations, rows):
             try:
                 rotations.append(Rotation.read(row.idx, parse(row.leaf)))
             except ValueError as problem:

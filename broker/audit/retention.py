@@ -1,5 +1,8 @@
 """Retention: bodies of old events go to an archive and out of the log; their hashes stay, and so do all proofs.
 
+Checkpoints over pruned events alone go too: later ones cover the same, and which key signed the old ones may stand in a
+body that is gone.
+
 An archive is an export in JSON Lines of neighbouring events. The event `audit.pruned` names its hash, so that the
 auditor knows which file gives the bodies back.
 """

@@ -53,7 +53,9 @@ def verify_database(
         CannotVerify: when a file cannot be read.
     """
     with ExitStack() as files:
-        replay = Replay(key, outside, receipts, _archived(files, archives), shared=shared)
+        rotations = [row for archive in archives for row in _rotations(archive)]
+        bodies = _archived(files, archives)
+        replay = Replay(key, outside, receipts, bodies, rotations=rotations, shared=shared)
         beside = files.enter_context(ThreadPoolExecutor(1))
         checked = beside.submit(check_indexes, path)  # SQLite works in C, so both get on
         try:
@@ -120,6 +122,11 @@ def verify_receipt(receipt: Receipt, key: VerifierKey) -> Report:
 def _archived(files: ExitStack, archives: Sequence[Path]) -> Iterator[Row]:
     opened = [files.enter_context(_open(path)) for path in _in_order(archives)]
     return (row for file in opened for row in export_rows(file))
+
+
+def _rotations(archive: Path) -> list[Row]:
+    with _open(archive) as file:
+        return list(export_rotations(file))
 
 
 def _in_order(archives: Sequence[Path]) -> list[Path]:

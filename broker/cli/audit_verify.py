@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 from broker.cli.audit_files import checkpoint_file, database_path, is_shared, public_key_path
@@ -93,15 +94,25 @@ def _replay(arguments: Namespace) -> tuple[Report, Sequence[Seen]]:
 
 
 def _verified(arguments: Namespace, key: VerifierKey, outside: Sequence[str]) -> Report:
+    from broker.audit.evidence import CannotVerify
     from broker.audit.verification import verify_database, verify_export, verify_receipt
 
     receipts = [_receipt(path) for path in arguments.receipt]
     if arguments.export:
         return verify_export(arguments.export, key, outside, receipts, arguments.archive)
-    if len(receipts) == 1 and _names_no_log(arguments):
-        return verify_receipt(receipts[0], key)
+    if receipts and _names_no_log(arguments):
+        if outside or arguments.archive:
+            raise CannotVerify("receipts alone cannot be held against checkpoints or archives: name the log too")
+        return _of_all([verify_receipt(receipt, key) for receipt in receipts])
     log, shared = _log(database_path(arguments)), is_shared(arguments)
     return verify_database(log, key, outside, receipts, arguments.archive, shared=shared)
+
+
+def _of_all(reports: Sequence[Report]) -> Report:
+    """Answer one report over receipts that were each verified alone: that of the longest log, with every finding."""
+    longest = max(reports, key=lambda report: report.size)
+    findings = tuple(finding for report in reports for finding in report.findings)
+    return replace(longest, findings=findings, held=longest.held._replace(receipts=len(reports)))
 
 
 def _names_no_log(arguments: Namespace) -> bool:

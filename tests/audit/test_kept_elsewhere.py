@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import sqlite3
+from argparse import ArgumentParser
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from broker.audit.anchors.notes import line_of, notes_in
 from broker.audit.checkpoints import Signer
+from broker.audit.evidence import export_line
 from broker.audit.keyfiles import load_signer
 from broker.audit.log import AuditLog
 from broker.audit.merkle import inclusion_proof, nodes_from_rows
@@ -26,6 +28,7 @@ from broker.audit.receipts import MalformedReceipt, Receipt
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
 from broker.audit.verification import CannotVerify, Report, verify_database, verify_receipt
+from broker.cli.audit import configure, run
 from tests.audit.commands import Desk, a_desk
 from tests.audit.conftest import ORIGIN, write_log
 from tests.doubles.audit import NOW, ManualClock, an_event
@@ -413,3 +416,46 @@ async def test_a_clock_that_was_set_back_is_mentioned_and_no_fault(
     capsys.readouterr()
     assert desk.audit("verify") == 0
     assert "note: the clock was set back before event 43" in capsys.readouterr().out
+
+
+# -- a change of key among pruned events, and receipts alone
+
+
+def test_a_log_pruned_beyond_a_change_of_its_key_holds_under_the_newest_key_and_with_the_archive_under_any(
+    desk: Desk,
+) -> None:
+    first = key_of(desk).verifier
+    old = write(desk, "old.note", notes_of(desk)[-1])
+    assert desk.audit("rotate") == 0
+    asyncio.run(_run_once(desk))
+    archive = desk.config.parent / "with-rotation.jsonl"
+    assert desk.audit("archive", "--before", "2020-01-01", "--output", archive) == 1
+    with closing(SqliteReader(desk.database)) as reader, archive.open("wb") as file:
+        for record in reader.records(0, reader.head().size - 3):
+            file.write(export_line(*record))
+    assert desk.audit("prune", "--archive", archive) == 0
+    newest = key_of(desk).verifier
+    assert verify_database(desk.database, newest).findings == ()
+    for pinned in (first, newest):
+        assert verify_database(desk.database, pinned, [old.read_text()], archives=[archive]).findings == ()
+    asyncio.run(_run_once(desk))
+    assert desk.audit("verify", "--require-sealed") == 0
+
+
+def test_receipts_alone_are_verified_by_the_key_and_held_against_nothing_else(desk: Desk) -> None:
+    key = str(key_of(desk).verifier)
+    kept = [write(desk, f"{index}.json", json.dumps(complete(desk.database, index))) for index in (3, 7)]
+    words = [word for path in kept for word in ("--receipt", str(path))]
+    assert verify_alone(*words, "--key", key) == 0
+    forged = write(
+        desk, "forged.json", kept[0].read_text().replace(complete(desk.database, 3)["leaf_hash"][:6], "AAAAAA")
+    )
+    assert verify_alone(*words, "--receipt", str(forged), "--key", key) == 1
+    note = write(desk, "note", notes_of(desk)[-1])
+    assert verify_alone(*words, "--key", key, "--checkpoint", str(note)) == 2
+
+
+def verify_alone(*words: str) -> int:
+    parser = ArgumentParser("broker audit")
+    configure(parser)
+    return run(parser.parse_args(["verify", *words]))

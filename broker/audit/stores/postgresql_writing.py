@@ -46,6 +46,7 @@ async def prune(connection: Connection, end: int) -> None:
     """Keep the leaf hashes of the oldest events, and take their bodies away."""
     await connection.execute("INSERT INTO nodes SELECT 0, idx, leaf_hash FROM events WHERE idx < $1", end)
     await connection.execute("DELETE FROM events WHERE idx < $1", end)
+    await connection.execute("DELETE FROM checkpoints WHERE size < $1", end)
 
 
 async def _write_views(connection: Connection, views: Views) -> None:

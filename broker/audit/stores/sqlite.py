@@ -366,6 +366,7 @@ def _prune(connection: sqlite3.Connection, end: int) -> None:
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("INSERT INTO nodes SELECT 0, idx, leaf_hash FROM events WHERE idx < ?", (end,))
     connection.execute("DELETE FROM events WHERE idx < ?", (end,))
+    connection.execute("DELETE FROM checkpoints WHERE size < ?", (end,))  # later ones cover the same; see `retention`
 
 
 def _apply(connection: sqlite3.Connection, group: Sequence[Change]) -> None:

@@ -50,7 +50,8 @@ class SqliteReader:
             self._connection.execute("PRAGMA trusted_schema=OFF")
         self._patience = patience
         self._texts = side_file(path)
-        self._attached = False
+        self._attached = 0
+        """The file that is attached, by its number; 0 for none."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -135,22 +136,39 @@ class SqliteReader:
         before = self.head().size if after is None else after.idx
         reach = self._reach()
         found = self._look_through(filters, limit, reach, before)
-        if len(found) < limit and reach:
-            found += self._ask(*_indexed(filters, limit - len(found), min(before, reach)))
-        return found
+        if len(found) == limit or not reach:
+            return found
+        try:
+            return found + self._ask(*_indexed(filters, limit - len(found), min(before, reach)))
+        except TooSlow:
+            raise
+        except StoreError:  # a damaged index, or a SQLite without FTS5: the events themselves have it all
+            return self._look_through(filters, limit, 0, before)
 
     def _reach(self) -> int:
         """Answer up to which event the index of words goes, 0 when there is none."""
-        if not self._texts.exists():
-            return 0
         try:
-            if not self._attached:
-                self._connection.execute("ATTACH DATABASE ? AS texts", (f"{self._texts.absolute().as_uri()}?mode=ro",))
-                self._attached = True
-            (size,) = self._connection.execute("SELECT size FROM texts.reach").fetchone()
-        except sqlite3.Error:  # being made, or damaged: then all is looked through, until it was made anew
+            self._attach()
+            size, leaf_hash = self._connection.execute("SELECT size, leaf_hash FROM texts.reach").fetchone()
+            newest = self.records(size - 1, size) if size else ()
+        except (
+            sqlite3.Error,
+            OSError,
+            StoreError,
+        ):  # not there, or damaged: all is looked through meanwhile
             return 0
-        return int(size)
+        return int(size) if [record.leaf_hash for record in newest] == [leaf_hash] else 0
+
+    def _attach(self) -> None:
+        """Open the index of words; anew when it was made anew."""
+        file = self._texts.stat().st_ino
+        if self._attached == file:
+            return
+        if self._attached:
+            self._connection.execute("DETACH DATABASE texts")
+            self._attached = 0
+        self._connection.execute("ATTACH DATABASE ? AS texts", (f"{self._texts.absolute().as_uri()}?mode=ro",))
+        self._attached = file
 
     def _look_through(self, filters: Filters, limit: int, first: int, end: int) -> list[Found]:
         """Answer events from `first` up to `end` that fit, newest first: what the index does not hold yet."""
