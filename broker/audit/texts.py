@@ -1,7 +1,8 @@
 """Searching for words: which text of an event counts, what its words are, and what a query asks for. Pure.
 
 A word is a run of letters and digits, in lower case; letters beyond ASCII are spelt by their number, so that every
-index cuts words alike. A query fits when each of its words is the beginning of a word of the event.
+index cuts words alike. A query fits when each of its words is a word of the event: beginnings of words
+would have an index gather all that begins so before it can answer the newest.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ def words_of(members: Mapping[str, object]) -> str:
 
 
 def fits(query: Sequence[str], members: Mapping[str, object]) -> bool:
-    """Tell whether every word of a query begins a word of the event."""
-    held = words_of(members).split(" ")
-    return all(any(word.startswith(wanted) for word in held) for wanted in query)
+    """Tell whether every word of a query is a word of the event."""
+    return set(query) <= set(words_of(members).split(" "))
 
 
 def _texts(members: Mapping[str, object]) -> Iterator[str]:

@@ -45,7 +45,7 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--account", action="append", metavar="NAME", help="only events of this account")
     parser.add_argument("--event", type=_event, metavar="NAME", help="such as credential.issued")
     parser.add_argument("--outcome", choices=OUTCOMES, help="how it ended")
-    parser.add_argument("--text", type=_words, default=(), metavar="WORDS", help="words, or beginnings of words")
+    parser.add_argument("--text", type=_words, default=(), metavar="WORDS", help="words that an event must have")
     parser.add_argument("--request-id", metavar="TEXT", help="the id in an answer's X-Request-Id")
     when = "a date, an RFC 3339 time, or how long ago, such as 1h30m"
     parser.add_argument("--since", type=moment, metavar="TIME", help=when)

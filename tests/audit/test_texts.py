@@ -68,16 +68,18 @@ def every(number: int, *more: int) -> list[int]:
 
 
 QUERIES: Sequence[tuple[str, list[int]]] = (
-    ("deploy", every(0, 1)),
-    ("DEPLOY zeb", every(0)),
+    ("deploy", every(0)),
+    ("DEPLOYING", every(1)),
+    ("DEPLOY zebra", every(0)),
+    ("deplo", []),
     ("a-zebra", every(0)),
-    ("überprüf", every(2)),
-    ("uberpruf", []),
+    ("überprüfung", every(2)),
+    ("uberprufung", []),
     ("platte", every(2)),
     ("logs look", every(3)),
     ("no drop", every(4)),
     ("y z", every(5)),
-    ("request-77", [779, 778, 777, 776, 775, 774, 773, 772, 771, 770, 77]),
+    ("request-77", [77]),
     ("203.0.113.9 alice", list(reversed(range(1500)))),
     ("nothing like it", []),
 )
@@ -99,7 +101,7 @@ def test_words_go_together_with_the_other_filters(log: Path) -> None:
         assert found(log, "deploy", accounts=frozenset()) == []
         assert found(log, "deploy", request_id="request-6") == [6]
         assert found(log, "deploy", actor="corp/bob") == []
-        assert found(log, "deploy", event="credential.denied", outcome="success") == every(0, 1)
+        assert found(log, "deploy", event="credential.denied", outcome="success") == every(0)
 
 
 @given(st.text(), st.lists(st.text(), max_size=4))
@@ -112,7 +114,7 @@ def test_an_index_cuts_words_as_a_comparison_does(query: str, reasons: list[str]
         for number, members in enumerate(documents):
             connection.execute("INSERT INTO words(rowid, text) VALUES(?, ?)", (number, texts.words_of(members)))
         if wanted:
-            match = " AND ".join(f'"{word}"*' for word in wanted)
+            match = " AND ".join(f'"{word}"' for word in wanted)
             rows = connection.execute("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid", (match,))
             assert [row[0] for row in rows] == [n for n, each in enumerate(documents) if texts.fits(wanted, each)]
 
@@ -148,7 +150,7 @@ def test_the_walk_along_the_index_scans_nothing(log: Path) -> None:
         connection.execute("ATTACH DATABASE ? AS texts", (f"{side_file(log).as_uri()}?mode=ro",))
         plan = connection.execute(
             "EXPLAIN QUERY PLAN SELECT events.idx FROM texts.words JOIN events ON events.idx = words.rowid"
-            " WHERE words MATCH 'deploy*' AND words.rowid < 99 ORDER BY words.rowid DESC LIMIT 9"
+            " WHERE words MATCH 'deploy' AND words.rowid < 99 ORDER BY words.rowid DESC LIMIT 9"
         ).fetchall()
     said = " ".join(str(row[3]) for row in plan)
     assert "SCAN events" not in said
@@ -167,7 +169,7 @@ async def test_an_indexer_keeps_up_and_mends_what_was_damaged(log: Path) -> None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert told == []
-    assert found(log, "deploy") == every(0, 1)
+    assert found(log, "deploy") == every(0)
 
 
 async def test_pages_of_a_search_for_words_go_on_where_the_last_one_ended(log: Path) -> None:
@@ -180,7 +182,7 @@ async def test_pages_of_a_search_for_words_go_on_where_the_last_one_ended(log: P
         seen += [item.index for item in page.items]
         cursor = page.next_cursor
     await review.close()
-    assert seen == every(0, 1)
+    assert seen == every(0)
 
 
 def test_every_text_that_a_person_would_know_is_searched() -> None:

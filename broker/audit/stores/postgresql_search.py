@@ -64,7 +64,7 @@ def _terms(filters: Filters, after: Position | None, values: _Values) -> list[st
     if filters.until is not None:
         terms.append(f"time < {values.put(filters.until)}")
     if filters.text:
-        asked = " & ".join(f"{word}:*" for word in filters.text)  # letters and digits alone: nothing of the syntax
+        asked = " & ".join(filters.text)  # letters and digits alone: nothing of the syntax
         terms.append(f"words @@ to_tsquery('simple', {values.put(asked)})")
     if after is not None:
         terms.append(f"(time, idx) < ({values.put(after.time)}, {values.put(after.idx)})")

@@ -233,7 +233,7 @@ def _indexed(filters: Filters, limit: int, before: int) -> tuple[str, dict[str, 
     terms, values = _terms(filters, None)
     if filters.accounts is not None:
         terms.append(_of_accounts(filters.accounts, values))
-    match = " AND ".join(f'"{word}"*' for word in filters.text)
+    match = " AND ".join(f'"{word}"' for word in filters.text)
     where = " AND ".join(["words MATCH :match", "words.rowid < :before", *terms])
     query = f"SELECT {_FIELDS} FROM texts.words JOIN events ON events.idx = words.rowid WHERE {where}"  # noqa: S608 -- values are bound
     return f"{query} ORDER BY words.rowid DESC LIMIT :limit", {
