@@ -13,6 +13,7 @@ from broker.client.access import Access
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Unreachable, Untrusted
 from broker.client.http import Connection
 from broker.client.names import parts
+from broker.client.sealing import SealingKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,15 +69,16 @@ class Broker:
             ticket: which one, for the policies and the audit log.
             break_glass: use the emergency rules; somebody will review it.
             idempotency_key: repeat an earlier request under its key; a new one is made when empty.
+
+        The service seals the secret to a key of this call alone: nothing in between can read it.
         """
         parts(instance)
+        sealing = SealingKey()
         optional = {"protocol": protocol, "reason": reason, "ticket": ticket, "break_glass": break_glass}
         body = {"instance": instance} | {name: value for name, value in optional.items() if value}
-        answer = self._connection.post("/v1/credentials", body, idempotency_key or new_idempotency_key())
-        if not isinstance(answer.get("ssh", answer.get("rdp")), dict):
-            raise Unreachable("the service answered without a credential; is BROKER_URL right?")
-        document: CredentialDocument = answer  # type: ignore[assignment]  # its outline was just checked
-        return document
+        sealed_to = {**body, "seal_to": sealing.jwk}
+        answer = self._connection.post("/v1/credentials", sealed_to, idempotency_key or new_idempotency_key())
+        return _opened(answer, sealing)
 
     def instances(self) -> Iterator[InstanceDocument]:
         """Answer the instances that the caller may reach (`GET /v1/instances`), page by page."""
@@ -134,6 +136,21 @@ class Broker:
                 raise Unreachable("the service answered a listing that cannot be read; is BROKER_URL right?")
             yield from items
             cursor = following
+
+
+def _opened(answer: dict[str, Any], sealing: SealingKey) -> CredentialDocument:
+    """Put what was sealed in its place; what comes in the open was perhaps read by others, and is not used."""
+    kind = answer.get("protocol")
+    if isinstance(answer.get("ssh", answer.get("rdp")), dict):
+        raise Untrusted("the credential was not sealed to this client, so others may have read it on its way")
+    if kind not in {"ssh", "rdp"} or "sealed" not in answer:
+        raise Unreachable("the service answered without a credential; is BROKER_URL right?")
+    opened: Any = {
+        kind if name == "sealed" else name: sealing.open(value) if name == "sealed" else value
+        for name, value in answer.items()
+    }
+    credential: CredentialDocument = opened
+    return credential
 
 
 def _inactive(*, wanted: bool) -> dict[str, str]:

@@ -5,39 +5,49 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from broker.client.credentials import FixedToken, TokenFile
 from broker.client.errors import Misconfigured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from broker.client.credentials import TokenSource
+    from broker.client.proofs import ProofKey
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
-_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
-_TOKEN_LIMIT = 64 * 1024
+_KEY_LIMIT = 64 * 1024
 _ROUTES = "/v1"
 
 
 class Access:
     """All that a connection needs to know.
 
-    `token` is called for every request, so a token that is renewed in its file is used at once.
+    `tokens` is asked for every request, so a token that is renewed in its file is used at once.
     Without `ca_file` the system's authorities are trusted; with it, only those in the file.
     """
 
     def __init__(
         self,
         url: str,
-        token: Callable[[], str],
+        tokens: TokenSource,
         *,
         ca_file: str | None = None,
         client_cert: str | None = None,
         client_key: str | None = None,
     ) -> None:
         self.secure, self.host, self.port, self.prefix = _parse(url)
-        self.token = token
+        self.tokens = tokens
         self.ca_file = ca_file
         self.client_cert = client_cert
         self.client_key = client_key
+
+    @property
+    def origin(self) -> str:
+        """The service's address as it sees it itself, with its path prefix."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme, usual = ("https", 443) if self.secure else ("http", 80)
+        return f"{scheme}://{host}" + ("" if self.port == usual else f":{self.port}") + self.prefix
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Access:
@@ -80,27 +90,25 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
     return secure, host, port or (443 if secure else 80), parts.path.rstrip("/")
 
 
-def _token_source(environment: Mapping[str, str]) -> Callable[[], str]:
+def _token_source(environment: Mapping[str, str]) -> TokenSource:
+    """Take the first that is there: a variable, a file, a login, what the platform of a workload gives."""
     if token := environment.get("BROKER_TOKEN"):
-        return lambda: _checked(token, "BROKER_TOKEN")
+        return FixedToken(token, "BROKER_TOKEN", _proof_key(environment))
     if path := environment.get("BROKER_TOKEN_FILE"):
-        return lambda: _checked(_read(path), f"BROKER_TOKEN_FILE ({path})")
+        return TokenFile(path, _proof_key(environment))
     raise Misconfigured("there is no access token: set BROKER_TOKEN_FILE to a file that holds one, or BROKER_TOKEN")
 
 
-def _read(path: str) -> str:
+def _proof_key(environment: Mapping[str, str]) -> ProofKey | None:
+    """Read the key that the token of the environment is bound to, if it is bound to one."""
+    path = environment.get("BROKER_DPOP_KEY")
+    if not path:
+        return None
+    from broker.client.proofs import ProofKey
+
+    named = f"BROKER_DPOP_KEY ({path})"
     try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123  # pathlib alone costs a call five milliseconds
-            return file.read(_TOKEN_LIMIT)
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123  # as for the token's file
+            return ProofKey.from_pem(file.read(_KEY_LIMIT), named)
     except OSError as error:
-        raise Misconfigured(f"BROKER_TOKEN_FILE ({path}) cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        return ""
-
-
-def _checked(text: str, variable: str) -> str:
-    """Answer the token; refuse what cannot be one, without repeating it, before it reaches a header."""
-    token = text.strip()
-    if not _BEARER.fullmatch(token):
-        raise Misconfigured(f"{variable} does not hold an access token")
-    return token
+        raise Misconfigured(f"{named} cannot be read: {error.strerror}") from error

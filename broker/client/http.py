@@ -13,6 +13,7 @@ import time
 from urllib.parse import urlencode
 
 from broker import __version__
+from broker.client.credentials import Token
 from broker.client.errors import BrokerProblem, Misconfigured, Unreachable, Untrusted
 from broker.client.tokens import advice
 
@@ -29,6 +30,7 @@ ANSWER_LIMIT = 8 * 1024 * 1024
 TIMEOUT = 30.0
 """Seconds without a byte; the service itself gives up on AWS after ten."""
 
+_UNAUTHORIZED = 401
 _REDIRECTS = range(300, 400)
 _ERRORS = range(400, 600)
 
@@ -40,7 +42,8 @@ class Connection:
         self._access = access
         self._timeout = timeout
         self._where = f"{access.host}:{access.port}"
-        self._shown = ""
+        self._shown = Token("")
+        self._nonce = ""
         self._http = self._open()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -65,21 +68,41 @@ class Connection:
             )
         return http.client.HTTPConnection(access.host, access.port, timeout=self._timeout)
 
-    def _exchange(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> _Answer:
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
+        """Send; once more when the token was refused and another can be had."""
+        tokens = self._access.tokens
+        self._shown = tokens.current()
+        answer = self._authorized(method, target, body, headers)
+        if answer.status == _UNAUTHORIZED and (renewed := tokens.renewed(self._shown)):
+            self._shown = renewed
+            answer = self._authorized(method, target, body, headers)
+        return answer
+
+    def _authorized(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
+        """Send with the token; once more when the service wants its newest nonce in the proof (RFC 9449, section 8)."""
+        answer = self._sent(method, target, body, headers)
+        if answer.status == _UNAUTHORIZED and self._shown.key and answer.wants_nonce:
+            answer = self._sent(method, target, body, headers)
+        return answer
+
+    def _sent(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
         """Send once; once more when a kept-alive connection turns out to be closed (GET, or under a key)."""
-        self._shown = self._access.token()
-        headers |= {
-            "Authorization": f"Bearer {self._shown}",
-            "Accept": "application/json",
-            "User-Agent": f"broker/{__version__}",
-        }
         reused = self._http.sock is not None
         try:
-            return self._send(method, target, body, headers)
+            return self._send(method, target, body, {**headers, **self._own_headers(method, target)})
         except Unreachable as error:
             if not reused or not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, TimeoutError):
                 raise
-            return self._send(method, target, body, headers)
+            return self._send(method, target, body, {**headers, **self._own_headers(method, target)})
+
+    def _own_headers(self, method: str, target: str) -> dict[str, str]:
+        """Name the token, with a proof of its own for each sending when it is bound to a key."""
+        token = self._shown
+        headers = {"Accept": "application/json", "User-Agent": f"broker/{__version__}"}
+        if token.key is None:
+            return headers | {"Authorization": f"Bearer {token.text}"}
+        proof = token.key.proof(method, self._access.origin + target, token=token.text, nonce=self._nonce)
+        return headers | {"Authorization": f"DPoP {token.text}", "DPoP": proof}
 
     def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
         try:
@@ -96,7 +119,9 @@ class Connection:
             self.close()  # cut short or too long: what follows on this connection is not the next answer
         if len(content) > ANSWER_LIMIT:
             raise Unreachable(f"{self._where} answered more than {ANSWER_LIMIT} bytes")
-        return _Answer(response.status, response.getheader("Retry-After", ""), content)
+        answer = _Answer(response, content)
+        self._nonce = answer.nonce or self._nonce
+        return answer
 
     def _understood(self, answer: _Answer) -> dict[str, object]:
         if answer.status in _REDIRECTS:
@@ -111,7 +136,7 @@ class Connection:
     def _advised(self, problem: BrokerProblem) -> BrokerProblem:
         """Add what only the owner of the token may know."""
         if problem.code == "invalid_token" and not problem.next:
-            problem.next = advice(self._shown, time.time())
+            problem.next = advice(self._shown.text, time.time(), self._access.tokens.remedy)
         return problem
 
     def _scheme_hint(self, error: Exception) -> str:
@@ -122,11 +147,13 @@ class Connection:
 
 
 class _Answer:
-    """Status, Retry-After and body of one response."""
+    """Status, body and the few headers that matter of one response."""
 
-    def __init__(self, status: int, retry_after: str, content: bytes) -> None:
-        self.status = status
-        self._retry_after = retry_after
+    def __init__(self, response: http.client.HTTPResponse, content: bytes) -> None:
+        self.status = response.status
+        self.nonce = response.getheader("DPoP-Nonce", "")
+        self.wants_nonce = bool(self.nonce) and "use_dpop_nonce" in response.getheader("WWW-Authenticate", "")
+        self._retry_after = response.getheader("Retry-After", "")
         self._content = content
 
     def document(self) -> dict[str, object] | None:

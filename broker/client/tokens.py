@@ -8,12 +8,15 @@ import json
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
-def advice(token: str, now: float) -> str:
-    """Say what to do about a refused token; its `exp` (RFC 7519, section 4.1.4) is read and nothing is verified."""
+def advice(token: str, now: float, remedy: str) -> str:
+    """Say what to do about a refused token; its `exp` (RFC 7519, section 4.1.4) is read and nothing is verified.
+
+    `remedy` is what the owner of such a token does to have another one.
+    """
     expiry = _expiry(token)
     if expiry is not None and expiry <= now:
-        return f"your token expired {_span(int(now - expiry))} ago; get a new one"
-    return "get a new token; if that is refused too, give an operator the request id"
+        return f"your token expired {_span(int(now - expiry))} ago; {remedy}"
+    return f"{remedy}; if that is refused too, give an operator the request id"
 
 
 def _expiry(token: str) -> float | None:

@@ -157,7 +157,7 @@ class Credentials:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._running: dict[tuple[Caller, str, str], tuple[CredentialBody, asyncio.Task[Issued]]] = {}
+        self._running: dict[tuple[Caller, str, str], tuple[CredentialRequest, asyncio.Task[Issued]]] = {}
 
     def routes(self) -> list[Guarded[Nothing, CredentialBody]]:
         """Answer the routes."""
@@ -204,18 +204,20 @@ class Credentials:
     async def _issue(self, visit: Visit[Nothing, CredentialBody], caller: Caller) -> Issued:
         """Issue once; a retry under the same Idempotency-Key joins the call that is still running.
 
-        Credentials are never kept: a retry after the answer is a new, audited credential.
+        Credentials are never kept: a retry after the answer is a new, audited credential. A retry may name another key
+        to seal to: each answer is sealed to the key of its own request.
         """
         if not visit.idempotency_key:
             return await self._desk.issue(_asking(visit, caller))
         # Another token, or another place, may be allowed something else: it joins nothing.
         key = (caller, visit.source.ip, visit.idempotency_key)
-        body, task = self._running.get(key, (visit.body, None))
-        if body != visit.body:
+        request = visit.body.request()
+        earlier, task = self._running.get(key, (request, None))
+        if earlier != request:
             raise errors.InvalidRequest(detail="This Idempotency-Key is in use for another request.")
         if task is None:
             task = asyncio.create_task(self._desk.issue(_asking(visit, caller)))
-            self._running[key] = (visit.body, task)
+            self._running[key] = (request, task)
             task.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(task)
 

@@ -77,7 +77,7 @@ def test_what_cannot_be_a_token_is_refused_and_not_repeated(content: str, tmp_pa
     sources = [{"BROKER_TOKEN": content}] if content else []
     for source in [*sources, {"BROKER_TOKEN_FILE": str(file)}]:
         with pytest.raises(Misconfigured) as refusal:
-            Access.from_environment({"BROKER_URL": URL, **source}).token()
+            Access.from_environment({"BROKER_URL": URL, **source}).tokens.current()
         assert not content or content not in str(refusal.value)
 
 
@@ -86,7 +86,7 @@ def test_a_missing_token_file_is_named_by_its_variable(tmp_path: Path) -> None:
     access = Access.from_environment({"BROKER_URL": URL, "BROKER_TOKEN_FILE": str(path)})
 
     with pytest.raises(Misconfigured, match=rf"BROKER_TOKEN_FILE \({path}\) cannot be read: No such file"):
-        access.token()
+        access.tokens.current()
 
 
 def test_a_token_that_is_renewed_in_its_file_is_used_at_once(

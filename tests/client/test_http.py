@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.client import Access, Broker, BrokerProblem, Misconfigured, Unreachable, Untrusted
+from broker.client.credentials import FixedToken
 from broker.client.http import ANSWER_LIMIT, Connection
 from tests.doubles.client import Answer, Authority, ServiceDouble, instance, page, problem, ssh_credential
 
@@ -25,6 +26,24 @@ def test_a_credential_is_asked_for_with_what_was_said_and_no_more(service: Servi
     assert seen.headers["content-type"] == "application/json"
     assert len(seen.headers["idempotency-key"]) == 32
     assert seen.headers["user-agent"].startswith("broker/")
+
+
+def test_the_secret_is_sealed_to_a_key_of_this_call(service: ServiceDouble, connect: Connect) -> None:
+    service.tell("POST /v1/credentials", Answer(ssh_credential(), 201))
+    broker = connect()
+    for _ in range(2):
+        broker.credential("web-1")
+
+    first, second = (seen.seal_to for seen in service.seen)
+    assert {"kty": "OKP", "crv": "X25519"}.items() <= first.items()
+    assert "d" not in first
+    assert first != second
+
+
+def test_a_secret_that_came_in_the_open_is_not_used(service: ServiceDouble, connect: Connect) -> None:
+    service.tell("POST /v1/credentials", Answer(ssh_credential(), 201, in_the_open=True))
+    with pytest.raises(Untrusted, match="not sealed"):
+        connect().credential("web-1")
 
 
 def test_everything_that_can_be_said_is_sent(service: ServiceDouble, connect: Connect) -> None:
@@ -159,7 +178,7 @@ def test_after_an_answer_that_was_cut_short_a_new_connection_is_opened(
 def test_a_service_that_says_nothing_is_not_waited_for_for_ever(service: ServiceDouble, authority: Authority) -> None:
     gate = threading.Event()
     service.tell("GET /v1/instances", Answer(gate=gate))
-    connection = Connection(Access(service.url, lambda: "token", ca_file=authority.ca_file), timeout=0.3)
+    connection = Connection(Access(service.url, FixedToken("token", "a test"), ca_file=authority.ca_file), timeout=0.3)
     with pytest.raises(Unreachable, match="in time"):
         connection.get("/v1/instances")
     gate.set()

@@ -6,7 +6,8 @@ import pytest
 from broker.client.tokens import advice
 
 NOW = 1_800_000_000.0
-UNKNOWN = "get a new token; if that is refused too, give an operator the request id"
+REMEDY = "get a new token"
+UNKNOWN = f"{REMEDY}; if that is refused too, give an operator the request id"
 
 
 def token(claims: object) -> str:
@@ -26,7 +27,7 @@ def token(claims: object) -> str:
     ],
 )
 def test_a_token_that_has_expired_says_since_when(ago: int, span: str) -> None:
-    assert advice(token({"exp": NOW - ago}), NOW) == f"your token expired {span} ago; get a new one"
+    assert advice(token({"exp": NOW - ago}), NOW, REMEDY) == f"your token expired {span} ago; get a new token"
 
 
 @pytest.mark.parametrize(
@@ -50,4 +51,4 @@ def test_a_token_that_has_expired_says_since_when(ago: int, span: str) -> None:
     ],
 )
 def test_of_any_other_token_it_says_what_helps(shown: str) -> None:
-    assert advice(shown, NOW) == UNKNOWN
+    assert advice(shown, NOW, REMEDY) == UNKNOWN

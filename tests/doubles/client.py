@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from broker.delivery.sealing import recipient, seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +107,8 @@ class Answer:
     """Close the kept-alive connection after this answer without saying so."""
     gate: threading.Event | None = None
     """Answer only when it is set."""
+    in_the_open: bool = False
+    """Do not seal a credential, though it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ class Seen:
     query: dict[str, list[str]]
     headers: dict[str, str]
     body: Any
+    """Without `seal_to`, which is another one each time."""
     connection: int
+    seal_to: Any = None
 
 
 class ServiceDouble:
@@ -138,7 +144,7 @@ class ServiceDouble:
         told = self._answers.get(f"{seen.method} {seen.path}")
         if not told:
             return problem(404, "not_found", "There is nothing here.")
-        return told.popleft() if len(told) > 1 else told[0]
+        return sealed(told.popleft() if len(told) > 1 else told[0], seen.seal_to)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -181,7 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         headers = {name.lower(): value for name, value in self.headers.items()}
         port = self.client_address[1]
-        answer = self.server.double.answer(Seen(self.command, parts.path, parse_qs(parts.query), headers, body, port))
+        seal_to = body.pop("seal_to", None) if isinstance(body, dict) else None
+        seen = Seen(self.command, parts.path, parse_qs(parts.query), headers, body, port, seal_to)
+        answer = self.server.double.answer(seen)
         if answer.gate:
             answer.gate.wait(20)
         self._write(answer)
@@ -200,6 +208,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
         """Say nothing."""
+
+
+def sealed(answer: Answer, to: Any) -> Answer:
+    """Seal a credential to whom its request says, as the service does."""
+    kinds = {"ssh", "rdp"}.intersection(answer.document if isinstance(answer.document, dict) else ())
+    if not kinds or to is None or answer.in_the_open:
+        return answer
+    kind, document = kinds.pop(), cast("dict[str, Any]", answer.document)
+    sealed_secret = seal(document[kind], recipient(to))
+    named = {"sealed" if name == kind else name: value for name, value in document.items()}
+    return replace(answer, document=named | {"sealed": sealed_secret})
 
 
 def problem(status: int, code: str, detail: str = "No.", retry_after: int | None = None, **members: object) -> Answer:
