@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from functools import partial
 
-from broker.cli import durations, output
+from broker.cli import asking, output
 from broker.cli.exits import Exit
-from broker.cli.service import service
-from broker.client import Misconfigured, new_idempotency_key
-from broker.client.waiting import patiently
+from broker.client import Misconfigured
+from broker.client.variables import quoted, variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,12 +32,8 @@ terminal, files are told in words; elsewhere stdout gets JSON that names them.
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("instance", metavar="INSTANCE", help="its name, or account/region/name")
+    asking.add_arguments(parser)
     parser.add_argument("--protocol", choices=["ssh", "rdp"], help="default: what the platform speaks")
-    parser.add_argument("--reason", metavar="TEXT", default="", help="why; policies may ask for it")
-    parser.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
-    parser.add_argument("--break-glass", action="store_true", help="ask by the policies for emergencies")
-    parser.add_argument("--wait", metavar="TIME", type=durations.seconds, default=0, help="keep trying, such as 5m")
     parser.add_argument("--format", choices=["json", "env", "files"], help="default: json")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: here)")
     parser.add_argument("--idempotency-key", metavar="KEY", default="", help="repeat an earlier call, not a new one")
@@ -53,9 +47,7 @@ def run(arguments: Namespace) -> int:
     if not (arguments.idempotency_key.isascii() and f"x{arguments.idempotency_key}".isprintable()):
         raise Misconfigured("--idempotency-key takes printable ASCII characters")
     folder = _folder(arguments) if form == "files" else None
-    credential = _ask(arguments)
-    for warning in credential.get("warnings", []):
-        output.talk(f"warning: {warning}")
+    credential = asking.ask(arguments, arguments.protocol, arguments.idempotency_key)
     if folder:
         _print_files(credential, folder)
     elif form == "env":
@@ -63,21 +55,6 @@ def run(arguments: Namespace) -> int:
     else:
         output.print_json(credential)
     return Exit.OK
-
-
-def _ask(arguments: Namespace) -> CredentialDocument:
-    """Ask for the credential, under one key over all attempts."""
-    with service() as broker:
-        ask = partial(
-            broker.credential,
-            arguments.instance,
-            protocol=arguments.protocol,
-            reason=arguments.reason,
-            ticket=arguments.ticket,
-            break_glass=arguments.break_glass,
-            idempotency_key=arguments.idempotency_key or new_idempotency_key(),
-        )
-        return patiently(ask, arguments.wait, output.talk)
 
 
 def _folder(arguments: Namespace) -> CredentialFolder:
@@ -109,29 +86,5 @@ def _print_files(credential: CredentialDocument, folder: CredentialFolder) -> No
 
 def _print_variables(credential: CredentialDocument) -> None:
     # Put together first: a script that evaluates half of it would go on with the rest of an earlier one.
-    lines = [f"{name}={quoted(value)}" for name, value in _variables(credential).items()]
+    lines = [f"{name}={quoted(value)}" for name, value in variables(credential).items()]
     output.write("\n".join(lines))
-
-
-def _variables(credential: CredentialDocument) -> dict[str, str]:
-    """Name what a script needs. Both protocols are always named: nothing stays over from an earlier `eval`."""
-    place, ssh, rdp = credential["instance"], credential.get("ssh"), credential.get("rdp")
-    return {
-        "BROKER_INSTANCE": f"{place['account']}/{place['region']}/{place['name']}",
-        "BROKER_LEASE_ID": credential["lease"]["id"],
-        "BROKER_EXPIRES_AT": credential["lease"]["expires_at"],
-        "BROKER_PROTOCOL": credential["protocol"],
-        "BROKER_HOST": credential["host"],
-        "BROKER_PORT": str(credential["port"]),
-        "BROKER_USERNAME": credential["username"],
-        "BROKER_PRIVATE_KEY": ssh["private_key"] if ssh else "",
-        "BROKER_CERTIFICATE": ssh["certificate"] if ssh else "",
-        "BROKER_KNOWN_HOSTS": "\n".join(ssh["known_hosts"]) if ssh else "",
-        "BROKER_PASSWORD": rdp["password"] if rdp else "",
-        "BROKER_CERTIFICATE_SHA256": ",".join(rdp["certificate_sha256"]) if rdp else "",
-    }
-
-
-def quoted(text: str) -> str:
-    """Quote for POSIX sh: within single quotes nothing is special but the quote itself."""
-    return "'" + text.replace("\0", "").replace("'", "'\\''") + "'"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "Get in": {
         "get": ("get", "a credential for one instance, for a script"),
+        "exec": ("exec", "run a program with a credential that is gone when it ends"),
     },
     "Look": {
         "ls": ("instances", "the instances that you may reach, and how"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.get import quoted
+from broker.client.variables import quoted
 from tests.doubles.client import (
     Answer,
     Authority,

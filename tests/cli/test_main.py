@@ -211,7 +211,7 @@ def test_an_internal_error_tells_where_and_not_what(terminal: Terminal, service:
     service.tell("POST /v1/credentials", Answer({"protocol": "ssh", "ssh": {"private_key": 7}, "warnings": []}, 201))
     quiet = terminal.broker("get", "web-1", "--format", "env")
     assert quiet.returncode == 7
-    assert "internal error: KeyError at get.py:" in quiet.stderr
+    assert "internal error: KeyError at variables.py:" in quiet.stderr
     assert quiet.stderr.count("\n") == 1
 
     with terminal.start("get", "web-1", "--format", "env", BROKER_DEBUG="1") as process:

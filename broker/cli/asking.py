@@ -1,0 +1,73 @@
+"""What every command says that asks for a credential: which instance, why, and how long to wait."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from broker.cli import durations, output
+from broker.cli.service import service
+from broker.client import Misconfigured, new_idempotency_key
+from broker.client.waiting import patiently
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from broker.client.documents import CredentialDocument
+
+
+def add_arguments(parser: ArgumentParser, *, wait: str = "0s") -> None:
+    """Add the instance and what may be said about the request; `wait` is how long is waited unless told otherwise."""
+    parser.add_argument("instance", metavar="INSTANCE", help="its name, or account/region/name")
+    add_purpose(parser)
+    parser.add_argument(
+        "--wait",
+        metavar="TIME",
+        type=durations.seconds,
+        default=durations.seconds(wait),
+        help=f"keep trying what is not ready yet, such as 5m (default: {wait})",
+    )
+
+
+def add_purpose(parser: ArgumentParser) -> None:
+    """Add what policies may ask for."""
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why; policies may ask for it")
+    parser.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
+    parser.add_argument("--break-glass", action="store_true", help="ask by the policies for emergencies")
+
+
+def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str = "") -> CredentialDocument:
+    """Ask for the credential, under one key over all attempts, and say its warnings. Raises a ClientError."""
+    with service() as broker:
+        asking = partial(
+            broker.credential,
+            arguments.instance,
+            protocol=protocol,
+            reason=arguments.reason,
+            ticket=arguments.ticket,
+            break_glass=arguments.break_glass,
+            idempotency_key=idempotency_key or new_idempotency_key(),
+        )
+        credential = patiently(asking, arguments.wait, output.talk)
+    for warning in credential.get("warnings", []):
+        output.talk(f"warning: {warning}")
+    return credential
+
+
+def private_folder() -> str:
+    """Answer a folder of ours alone, in memory where there is one, for what must not outlive a command.
+
+    Raises:
+        Misconfigured: there is none that can be written.
+    """
+    import tempfile
+
+    for parent in (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", None):  # noqa: S108 - mkdtemp makes its own in there
+        if parent is not None and not (parent and os.access(parent, os.W_OK | os.X_OK)):
+            continue
+        try:
+            return tempfile.mkdtemp(prefix="broker-", dir=parent)
+        except OSError:
+            continue
+    raise Misconfigured("there is no folder for temporary files; set TMPDIR to one that can be written")
