@@ -20,18 +20,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, Self
 
+    from broker.client.asynchronous import AsyncBroker
     from broker.client.documents import (
         AcceptedDocument,
         BlueprintDocument,
         BundleDocument,
+        CallerDocument,
         CompletedReceipt,
         CredentialDocument,
+        DecisionDocument,
         HostDocument,
         InstanceDocument,
         LeaseItem,
     )
 
-__all__ = ["Access", "Broker", "BrokerProblem", "ClientError", "Misconfigured", "Unreachable", "Untrusted"]
+__all__ = [
+    "Access",
+    "AsyncBroker",
+    "Broker",
+    "BrokerProblem",
+    "ClientError",
+    "Misconfigured",
+    "Unreachable",
+    "Untrusted",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is for asyncio only when it is asked for: a command has no use for it (PEP 562)."""
+    if name == "AsyncBroker":
+        from broker.client.asynchronous import AsyncBroker
+
+        return AsyncBroker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def new_idempotency_key() -> str:
@@ -72,13 +93,32 @@ class Broker:
 
         The service seals the secret to a key of this call alone: nothing in between can read it.
         """
-        parts(instance)
         sealing = SealingKey()
-        optional = {"protocol": protocol, "reason": reason, "ticket": ticket, "break_glass": break_glass}
-        body = {"instance": instance} | {name: value for name, value in optional.items() if value}
-        sealed_to = {**body, "seal_to": sealing.jwk}
-        answer = self._connection.post("/v1/credentials", sealed_to, idempotency_key or new_idempotency_key())
+        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
+        body["seal_to"] = sealing.jwk
+        answer = self._connection.post("/v1/credentials", body, idempotency_key or new_idempotency_key())
         return _opened(answer, sealing)
+
+    def decision(
+        self,
+        instance: str,
+        *,
+        protocol: str | None = None,
+        reason: str = "",
+        ticket: str = "",
+        break_glass: bool = False,
+    ) -> DecisionDocument:
+        """Ask what the policies would say, and nothing more (`POST /v1/decisions`)."""
+        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
+        answer: Any = self._connection.post("/v1/decisions", body)
+        decision: DecisionDocument = answer
+        return decision
+
+    def whoami(self) -> CallerDocument:
+        """Answer how the service sees the caller (`GET /v1/whoami`)."""
+        answer: Any = self._connection.get("/v1/whoami")
+        caller: CallerDocument = answer
+        return caller
 
     def instances(self) -> Iterator[InstanceDocument]:
         """Answer the instances that the caller may reach (`GET /v1/instances`), page by page."""
@@ -136,6 +176,12 @@ class Broker:
                 raise Unreachable("the service answered a listing that cannot be read; is BROKER_URL right?")
             yield from items
             cursor = following
+
+
+def _body(instance: str, **optional: object) -> dict[str, object]:
+    """Write what is asked for; what is empty is left out. Raises Misconfigured when it can name no instance."""
+    parts(instance)
+    return {"instance": instance} | {name: value for name, value in optional.items() if value}
 
 
 def _opened(answer: dict[str, Any], sealing: SealingKey) -> CredentialDocument:

@@ -72,10 +72,41 @@ class RdpDocument(TypedDict):
     expires_at: None
 
 
-class DecisionDocument(TypedDict):
+class DecidedDocument(TypedDict):
     """Which policies decided."""
 
     policies: list[str]
+
+
+class NearestDocument(TypedDict):
+    """The policies that would allow it, and what is missing for that."""
+
+    policies: list[str]
+    missing: str
+
+
+class DecisionDocument(TypedDict):
+    """The answer of `POST /v1/decisions`; `obligations` are what would turn a denial into a permit."""
+
+    decision: Literal["allow", "deny"]
+    policies: list[str]
+    obligations: list[str]
+    nearest: NotRequired[NearestDocument | None]
+
+
+class CallerDocument(TypedDict):
+    """The answer of `GET /v1/whoami`: how the service sees the caller; RFC 3339 times, null where unknown."""
+
+    issuer: str
+    subject: str
+    kind: Literal["user", "workload"]
+    groups: list[str]
+    email: str | None
+    mfa: bool
+    bound: bool
+    authenticated_at: str | None
+    token_expires_at: str
+    token_id: str
 
 
 class ReceiptDocument(TypedDict):
@@ -99,7 +130,7 @@ class CredentialDocument(TypedDict):
     rdp: NotRequired[RdpDocument]
     revocable: bool
     warnings: list[str]
-    decision: DecisionDocument
+    decision: DecidedDocument
     audit: ReceiptDocument
 
 

@@ -51,9 +51,14 @@ class Connection:
         target = f"{path}?{urlencode(query)}" if query else path
         return self._understood(self._exchange("GET", target, None, {}))
 
-    def post(self, path: str, body: Mapping[str, object], idempotency_key: str) -> dict[str, object]:
-        """Send a JSON object, safe to repeat under its key; answer the one that comes back; raises a ClientError."""
-        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+    def post(self, path: str, body: Mapping[str, object], idempotency_key: str = "") -> dict[str, object]:
+        """Send a JSON object, safe to repeat under its key; answer the one that comes back; raises a ClientError.
+
+        Without a key it is a question that changes nothing.
+        """
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         return self._understood(self._exchange("POST", path, json.dumps(body).encode(), headers))
 
     def close(self) -> None:
