@@ -2,7 +2,8 @@
 
 BrokerError
 ├── InvalidRequest           the request itself is wrong
-├── InvalidToken             any fault of the bearer token; the cause stays in the log
+├── InvalidToken             any fault of the access token; the cause stays in the log
+│   └── NonceNeeded            … but the same proof with our newest nonce would do
 ├── Refused                  the policies say no
 │   ├── Denied                 … or there is no such instance
 │   ├── StepUpRequired         … but a fresher or stronger login would do
@@ -68,10 +69,14 @@ class InvalidRequest(BrokerError):
 
 
 class InvalidToken(BrokerError):
-    """Any fault of the bearer token. One answer for all of them: a prober learns nothing."""
+    """Any fault of the access token. One answer for all of them: a prober learns nothing."""
 
     code = "invalid_token"
     sentence = "The access token is missing, malformed, expired or not acceptable here."
+
+
+class NonceNeeded(InvalidToken):
+    """The proof has no nonce of ours, or an old one (RFC 9449, section 9); said before anything else was looked at."""
 
 
 class Refused(BrokerError):

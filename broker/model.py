@@ -213,6 +213,21 @@ class Caller:
         return f"{self.issuer}/{self.subject}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What a request brings to prove who sends it. Nothing of it is believed yet, and none of it is ever printed."""
+
+    authorization: tuple[str, ...] = field(default=(), repr=False)
+    """Every value of its Authorization headers, as they came."""
+    dpop: tuple[str, ...] = field(default=(), repr=False)
+    """Every value of its DPoP headers."""
+    method: str = ""
+    url: str = ""
+    """The address under which the sender reached us, without query."""
+    certificate_sha256: bytes = field(default=b"", repr=False)
+    """Of the client certificate in DER, for whose key our own TLS handshake has vouched; empty when there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a request came from: the peer's address and what it calls itself (bounded, printable)."""

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from broker.audit.anchors.syslog import SyslogAnchor
 from broker.audit.anchors.witness import WitnessAnchor
 from broker.audit.checkpoints import CheckpointError, Signer
 from broker.audit.indexing import Indexer
-from broker.audit.keyfiles import load_signer
+from broker.audit.keyfiles import derived_key, load_signer
 from broker.audit.log import AuditLog
 from broker.audit.operators import operator_log as open_for_operator
 from broker.audit.review import Review
@@ -53,6 +53,8 @@ from broker.housekeeping import (
 from broker.identity.authenticator import Authenticator
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
+from broker.identity.nonces import Nonces
+from broker.identity.replays import ReplayCache, ReplaysInMemory
 from broker.issuing.desk import CredentialDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
@@ -67,10 +69,11 @@ from broker.outbound.webhooks import BadSecret, Receiver, load_secret
 from broker.outbound.witnesses import connected
 from broker.settings import Settings, SettingsError
 from broker.settings.sections import Anchor as AnchorSettings
+from broker.settings.sections import Issuer as IssuerSettings
 from broker.unsealing.custody import Custody
 from broker.unsealing.masterkeys import MasterKey, kms_region, load_master_key
 from broker.unsealing.vault import Vault
-from broker.web import openapi
+from broker.web import openapi, whoami
 from broker.web.app import Edge
 from broker.web.audit import Audit
 from broker.web.credentials import Credentials
@@ -116,7 +119,43 @@ def signer(settings: Settings) -> Signer:
 
 def issuers(settings: Settings) -> list[Issuer]:
     """Answer who may vouch for a caller."""
-    return [Issuer(**{**dict(issuer), "jwks_uri": issuer.jwks_uri or ""}) for issuer in settings.issuers]
+    return [_issuer(issuer) for issuer in settings.issuers]
+
+
+def _issuer(issuer: IssuerSettings) -> Issuer:
+    """Leave out what only the command line needs."""
+    known = {name: value for name, value in issuer if not name.startswith("cli_")}
+    return Issuer(**known | {"jwks_uri": issuer.jwks_uri or ""})
+
+
+def trusted_issuers(settings: Settings) -> list[TrustedIssuer]:
+    """Answer what clients are told about who may vouch for them."""
+    told = [field.name for field in fields(TrustedIssuer)]
+    return [TrustedIssuer(**{name: getattr(issuer, name) for name in told}) for issuer in settings.issuers]
+
+
+@asynccontextmanager
+async def front_door(settings: Settings, clock: Clock) -> AsyncIterator[Authenticator]:
+    """Open what tells who calls."""
+    trusted = issuers(settings)
+    nonces = Nonces(derived_key(signing_key(settings), "DPoP nonces"), clock)
+    async with replays(settings, clock) as spent:
+        authenticator = Authenticator(trusted, KeyRing(trusted), clock, nonces, spent)
+        await authenticator.start()
+        try:
+            yield authenticator
+        finally:
+            await authenticator.close()
+
+
+@asynccontextmanager
+async def replays(settings: Settings, clock: Clock) -> AsyncIterator[ReplayCache]:
+    """Open what remembers used proofs: the database where several brokers share one, else the memory of this one."""
+    if database_file(settings):
+        yield ReplaysInMemory(clock)
+        return
+    async with opening.replays(settings.audit.database) as shared:
+        yield shared
 
 
 def accounts(settings: Settings) -> list[Account]:
@@ -289,9 +328,7 @@ async def service(
         webhooks = await stack.enter_async_context(notifying(told, outbox, clock))
         await record_policies(log, snapshot)
 
-        authenticator = Authenticator(issuers(settings), KeyRing(issuers(settings)), clock)
-        await authenticator.start()
-        stack.push_async_callback(authenticator.close)
+        authenticator = await stack.enter_async_context(front_door(settings, clock))
 
         gateway = await stack.enter_async_context(Gateway(accounts(settings), clock=clock))
         inventory = Inventory(gateway, clock)
@@ -316,6 +353,7 @@ async def service(
             *Leases(views, log, policies, names, clock).routes(),
             *Hosts(views, log, inventory, policies, names, clock).routes(),
             *Audit(review, log, policies, names, clock).routes(),
+            *whoami.routes(),
         ]
         components: list[Callable[[], Health]] = [
             log.health,
@@ -326,8 +364,13 @@ async def service(
             vault.health,
             webhooks,
         ]
-        trusted = [TrustedIssuer(i.name, i.issuer, i.cli_client_id) for i in settings.issuers]
-        routes += Description(components, metrics, trusted, lambda: openapi.document(routes)).routes()
+        routes += Description(
+            components,
+            metrics,
+            trusted_issuers(settings),
+            lambda: openapi.document(routes),
+            client_certificates=settings.server.client_ca is not None,
+        ).routes()
         doors = Doors(
             authenticator,
             RateLimit(share(settings.limits.per_caller_per_minute, settings)),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -18,6 +20,7 @@ from broker.audit.stores.files import sync_folder
 from broker.errors import AuditUnavailable
 
 _SHARED = 0o077
+_DERIVED = 32
 
 
 def create_signing_key(path: Path, origin: str) -> VerifierKey:
@@ -42,15 +45,35 @@ def load_signer(path: Path, origin: str) -> Signer:
     Raises:
         AuditUnavailable: when it is missing, readable by others, no Ed25519 PKCS#8 PEM, or the origin is no name.
     """
+    key = _load(path)
+    try:
+        return Signer(origin, key)
+    except CheckpointError as problem:
+        raise AuditUnavailable(f"the audit signing key {path} cannot be used: {problem}") from problem
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
     try:
         if path.stat().st_mode & _SHARED:
             raise AuditUnavailable(f"the audit signing key {path} is open to others: chmod 600 it")
         key = load_pem_private_key(path.read_bytes(), password=None)
         if isinstance(key, Ed25519PrivateKey):
-            return Signer(origin, key)
-    except (OSError, ValueError, TypeError) as problem:  # ValueError holds CheckpointError; TypeError: encrypted
+            return key
+    except (OSError, ValueError, TypeError) as problem:  # TypeError: it is encrypted
         raise AuditUnavailable(f"the audit signing key {path} cannot be read: {problem}") from problem
     raise AuditUnavailable(f"the audit signing key {path} is not an Ed25519 key")
+
+
+def derived_key(path: Path, purpose: str) -> bytes:
+    """Answer 32 bytes that only who has the signing key at `path` can have, others for each purpose (RFC 5869).
+
+    Raises:
+        AuditUnavailable: as `load_signer`.
+    """
+    raw = _load(path).private_bytes_raw()
+    return HKDF(hashes.SHA256(), _DERIVED, salt=None, info=f"lightsail-credential-broker {purpose}".encode()).derive(
+        raw
+    )
 
 
 def public_path(path: Path) -> Path:

@@ -147,8 +147,15 @@ def shipped_policies() -> Path:
     return installed if installed.is_dir() else package.parent / "policies"
 
 
-def mint(person: Person, key: Ed25519PrivateKey, now: datetime) -> str:
-    """Answer an access token, as the company's identity provider would after a login with a second factor."""
+def mint(person: Person, key: Ed25519PrivateKey, now: datetime, **more: object) -> str:
+    """Answer an access token, as the company's identity provider would after a login with a second factor.
+
+    Args:
+        person: whom it is about.
+        key: of the identity provider.
+        now: when it is issued.
+        more: further claims, or others instead.
+    """
     claims: dict[str, Any] = {
         "iss": person.issuer,
         "aud": AUDIENCE,
@@ -158,6 +165,7 @@ def mint(person: Person, key: Ed25519PrivateKey, now: datetime) -> str:
         "exp": now + timedelta(hours=1),
         "auth_time": int(now.timestamp()),
         "amr": ["pwd", "mfa"],
+        **more,
     }
     return jwt.encode(claims, key, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": "demo"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
 _TEXT: Final = re.compile(r"[A-Za-z0-9_-]++")
@@ -19,3 +19,8 @@ def decode(text: str) -> bytes | None:
     if allowed is not None and text[-1] not in allowed:
         return None
     return urlsafe_b64decode(text + "==")
+
+
+def encode(raw: bytes) -> str:
+    """Answer the one text for these bytes."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

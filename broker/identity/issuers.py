@@ -41,7 +41,6 @@ class Issuer:
     require: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     mfa_acr: tuple[str, ...] = ()
     require_binding: bool = False
-    cli_client_id: str = ""
 
     def __post_init__(self) -> None:
         problems = {

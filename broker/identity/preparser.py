@@ -58,7 +58,7 @@ def parse(token: str) -> UnverifiedToken:
     segments = token.split(".", 3) if len(token) <= MAX_TOKEN else []
     if len(segments) != _SEGMENTS:
         raise refused(Fault.MALFORMED)
-    header, claims, signature = _header(segments[0]), _object(segments[1]), decode(segments[2])
+    header, claims, signature = _header(segments[0]), json_object(segments[1]), decode(segments[2])
     _check_dates(claims)
     if signature is None:
         raise refused(Fault.MALFORMED)
@@ -74,7 +74,8 @@ def parse(token: str) -> UnverifiedToken:
     )
 
 
-def _object(segment: str) -> dict[str, object]:
+def json_object(segment: str) -> dict[str, object]:
+    """Answer the strict JSON object that a segment holds; raises InvalidToken."""
     raw = decode(segment)
     if raw is None:
         raise refused(Fault.MALFORMED)
@@ -86,7 +87,7 @@ def _object(segment: str) -> dict[str, object]:
 
 @lru_cache(maxsize=64)  # an issuer's tokens share their header
 def _header(segment: str) -> Mapping[str, str]:
-    members = _object(segment)
+    members = json_object(segment)
     texts = {name: value for name, value in members.items() if isinstance(value, str) and 0 < len(value) <= MAX_NAME}
     if texts != members or not {"alg"} <= texts.keys() <= _HEADER_MEMBERS:
         raise refused(Fault.BAD_HEADER)

@@ -9,7 +9,7 @@ What is proved, in this order; each number stands beside its code.
  5. The issuer is the one whose key it was, byte for byte.
  6. The token is meant for this broker and for nobody else.
  7. It is valid now, not too old, and its dates make sense.
- 8. It is not bound to a key that the sender has not proved to hold.
+ 8. It is bound to nothing that cannot be proved here, and to something where the issuer's tokens must be.
  9. The claims that the settings require are there, with exactly these values.
 10. Subject and groups are short, printable text.
 
@@ -24,6 +24,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from broker.identity.binding import Binding, binding_of
 from broker.identity.faults import Fault, refused
 from broker.identity.preparser import MAX_NAME
 from broker.model import Caller
@@ -45,8 +46,8 @@ _TOKEN_ID_DIGITS: Final = 16
 _OTHER_KINDS: Final = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 
 
-def verify(token: UnverifiedToken, issuer: Issuer, keys: KeySet, now: datetime) -> Caller:
-    """Answer who the caller is, once the token proves it.
+def verify(token: UnverifiedToken, issuer: Issuer, keys: KeySet, now: datetime) -> tuple[Caller, Binding]:
+    """Answer who the caller is, once the token proves it, and what the sender still has to prove (see `binding`).
 
     Raises:
         InvalidToken: any of the ten points above does not hold.
@@ -55,9 +56,9 @@ def verify(token: UnverifiedToken, issuer: Issuer, keys: KeySet, now: datetime) 
     _check_signature(token, keys)  # 3, 4
     _check_parties(token.claims, issuer)  # 5, 6
     expires_at = _check_dates(token.claims, issuer, now)  # 7
-    _check_binding(token.claims, issuer)  # 8
+    binding = _binding(token.claims, issuer)  # 8
     _check_required(token.claims, issuer)  # 9
-    return _caller(token, issuer, expires_at)  # 10
+    return _caller(token, issuer, expires_at, bound=bool(binding)), binding  # 10
 
 
 def check_kind(token: UnverifiedToken, issuer: Issuer) -> None:
@@ -117,12 +118,12 @@ def _moment(seconds: object) -> datetime:
     return datetime.fromtimestamp(int(str(seconds)), UTC)
 
 
-def _check_binding(claims: Mapping[str, object], issuer: Issuer) -> None:
+def _binding(claims: Mapping[str, object], issuer: Issuer) -> Binding:
     # A bound token without its proof is a stolen token, not a bearer token (RFC 9449, 7.1; RFC 8705, 3).
-    if "cnf" in claims:
-        raise refused(Fault.BINDING_UNPROVED)
-    if issuer.require_binding:
+    binding = binding_of(claims)
+    if issuer.require_binding and not binding:
         raise refused(Fault.BINDING_REQUIRED)
+    return binding
 
 
 def _check_required(claims: Mapping[str, object], issuer: Issuer) -> None:
@@ -136,7 +137,7 @@ def _identical(one: object, other: object) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _caller(token: UnverifiedToken, issuer: Issuer, expires_at: datetime) -> Caller:
+def _caller(token: UnverifiedToken, issuer: Issuer, expires_at: datetime, *, bound: bool) -> Caller:
     claims = token.claims
     return Caller(
         issuer=issuer.name,
@@ -146,7 +147,7 @@ def _caller(token: UnverifiedToken, issuer: Issuer, expires_at: datetime) -> Cal
         email=_verified_email(claims),
         mfa=_is_multi_factor(claims, issuer),
         authenticated_at=_moment(claims["auth_time"]) if "auth_time" in claims else None,
-        bound=False,
+        bound=bound,
         token_id=token.sha256.hex()[:_TOKEN_ID_DIGITS],
         token_expires_at=expires_at,
     )

@@ -42,7 +42,6 @@ def without_effect(settings: Settings) -> list[str]:
     fields = {
         "limits.instances_per_caller_per_hour": "instances_per_caller_per_hour" in settings.limits.model_fields_set,
         "console": bool(settings.console.issuer or settings.console.client_id),
-        "server.client_ca": settings.server.client_ca is not None,
     }
     return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]
 

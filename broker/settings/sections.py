@@ -24,6 +24,8 @@ from broker.settings.values import (
     OptionalWebAddress,
     Origin,
     Region,
+    Resource,
+    Scope,
     SecretSource,
     ShortName,
     SigningKey,
@@ -87,6 +89,8 @@ class Issuer(Section):
     mfa_acr: tuple[str, ...] = ()
     require_binding: bool = False
     cli_client_id: str = ""
+    cli_scopes: tuple[Scope, ...] = ("openid", "offline_access")
+    cli_resource: Resource = ""
 
     @model_validator(mode="after")
     def _one_source_of_keys(self) -> Issuer:

@@ -150,6 +150,18 @@ def _witness_key(text: str) -> str:
     return text
 
 
+def _scope(text: str) -> str:
+    if not re.fullmatch(r"[!#-\[\]-~]+", text):
+        raise ValueError("a scope is one word of printable ASCII without quotes and backslashes (RFC 6749)")
+    return text
+
+
+def _resource(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+", text):
+        raise ValueError("a resource indicator is an absolute URI without a fragment (RFC 8707)")
+    return text
+
+
 def guess(close: Sequence[str]) -> str:
     """Ask whether a near name was meant."""
     return f"; did you mean {close[0]}?" if close else ""
@@ -169,6 +181,8 @@ Origin = Annotated[str, AfterValidator(_origin)]
 SigningKey = Annotated[str, AfterValidator(_signing_key)]
 OptionalWebAddress = Annotated[str, AfterValidator(_web_address_or_none)]
 Network = Annotated[str, AfterValidator(_network)]
+Scope = Annotated[str, AfterValidator(_scope)]
+Resource = Annotated[str, AfterValidator(_resource)]
 Region = Annotated[str, AfterValidator(_region)]
 AwsRegion = Annotated[str, AfterValidator(_aws_region)]
 SyslogAddress = Annotated[str, AfterValidator(_syslog_address)]

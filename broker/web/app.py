@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,9 @@ import structlog
 from aiohttp import ClientPayloadError, HttpVersion11, web
 from pydantic import BaseModel
 
-from broker.errors import BrokerError, InvalidRequest, InvalidToken, NotFound, StepUpRequired
-from broker.model import Caller, Source
+from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded, NotFound, StepUpRequired
+from broker.identity.binding import ALGORITHMS
+from broker.model import Caller, Presented, Source
 from broker.observability import Metrics
 from broker.web import parsing
 from broker.web.doors import Doors
@@ -32,6 +34,7 @@ BODY_SECONDS = 10
 """How long a client may take to send its body."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
+_ALGORITHMS = " ".join(ALGORITHMS)
 _log = structlog.get_logger("broker.web")
 
 
@@ -99,7 +102,7 @@ class Edge:
         if not isinstance(route, Guarded):
             return await _respond(await route.handler(await self._visit(route, request, trace)), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
-        trace.caller = await self._doors.admit(request.headers.getall("Authorization", []))
+        trace.caller = await self._doors.admit(self._presented(request))
         with self._doors.admission:
             return await _respond(await route.handler(await self._visit(route, request, trace), trace.caller), request)
 
@@ -110,13 +113,30 @@ class Edge:
                 ip=self._source_ip(request),
                 user_agent=_printable(request.headers.get("User-Agent", ""))[:200],
             ),
-            origin=_origin(request),
+            origin=self._origin(request),
             path=dict(request.match_info),
             query=parsing.query(route.query, request.rel_url.query.items()),
             body=parsing.body(route.body, request.content_type, await self._read(request)),
             idempotency_key=_printable(request.headers.get("Idempotency-Key", ""))[:200],
             if_none_match=request.headers.get("If-None-Match", ""),
         )
+
+    def _presented(self, request: web.Request) -> Presented:
+        return Presented(
+            authorization=tuple(request.headers.getall("Authorization", [])),
+            dpop=tuple(request.headers.getall("DPoP", [])),
+            method=request.method,
+            url=self._origin(request) + request.rel_url.raw_path,
+            certificate_sha256=_client_certificate(request),
+        )
+
+    def _origin(self, request: web.Request) -> str:
+        """Answer under which scheme, host and port we were reached; a Host that is none is not repeated."""
+        scheme, host = request.scheme, request.host
+        if self._trusted and parsing.is_within(request.remote or "", self._trusted):
+            said = request.headers.getall("X-Forwarded-Proto", []), request.headers.getall("X-Forwarded-Host", [])
+            scheme, host = parsing.forwarded_origin(said, request.forwarded, scheme, host)
+        return f"{scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"
 
     def _source_ip(self, request: web.Request) -> str:
         peer = request.remote or "0.0.0.0"  # noqa: S104 - an address that matches nothing
@@ -162,6 +182,8 @@ class Edge:
             # Where it happened is logged, never what was in the variables.
             _log.exception("unexpected failure", request_id=trace.request_id, route=trace.route)
             response = self._refuse(request, trace, BrokerError())
+        if "DPoP" in request.headers and not response.prepared:
+            response.headers["DPoP-Nonce"] = self._doors.nonce()
         self._note(request, trace, response.status, perf_counter() - started)
         return response
 
@@ -176,7 +198,9 @@ class Edge:
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(error.retry_after)
         if isinstance(error, InvalidToken | StepUpRequired):
-            response.headers["WWW-Authenticate"] = _challenge(request, error)
+            metadata = f"{self._origin(request)}/.well-known/oauth-protected-resource"
+            for challenge in _challenges(error, metadata):
+                response.headers.add("WWW-Authenticate", challenge)
         return response
 
     def _note(self, request: web.Request, trace: _Trace, status: int, seconds: float) -> None:
@@ -195,16 +219,19 @@ class Edge:
         )
 
 
-def _challenge(request: web.Request, error: BrokerError) -> str:
-    """Answer the challenge of RFC 6750, RFC 9470 and RFC 9728."""
+def _challenges(error: BrokerError, metadata: str) -> Iterator[str]:
+    """Answer the challenges of RFC 6750, RFC 9449, RFC 9470 and RFC 9728."""
     kind = "insufficient_user_authentication" if isinstance(error, StepUpRequired) else "invalid_token"
-    return f'Bearer error="{kind}", resource_metadata="{_origin(request)}/.well-known/oauth-protected-resource"'
+    proof = "use_dpop_nonce" if isinstance(error, NonceNeeded) else kind
+    yield f'Bearer error="{kind}", resource_metadata="{metadata}"'
+    yield f'DPoP error="{proof}", algs="{" ".join(ALGORITHMS)}", resource_metadata="{metadata}"'
 
 
-def _origin(request: web.Request) -> str:
-    """Answer under which scheme, host and port we were reached; a Host that is none is not repeated."""
-    host = request.host if _HOST.fullmatch(request.host) else "localhost"
-    return f"{request.scheme}://{host}"
+def _client_certificate(request: web.Request) -> bytes:
+    """Answer the SHA-256 of the certificate that our own handshake verified; no header is believed about it."""
+    secured = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate = secured.getpeercert(binary_form=True) if secured else None
+    return hashlib.sha256(certificate).digest() if certificate else b""
 
 
 def _printable(text: str) -> str:

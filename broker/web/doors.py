@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
 from broker.errors import Overloaded, RateLimited
-from broker.model import Caller
+from broker.model import Caller, Presented
 
 _REMEMBERED_CALLERS = 10_000
 
 
 class Authenticator(Protocol):
-    """Turns the Authorization header into a caller."""
+    """Turns what a request presents into a caller."""
 
-    async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
+    async def authenticate(self, presented: Presented) -> Caller:
         """Answer who calls; raises InvalidToken."""
+        ...
+
+    def nonce(self) -> str:
+        """Answer what senders put into their next proof (DPoP)."""
         ...
 
 
@@ -73,13 +77,17 @@ class Doors:
         self._rate = rate
         self.admission = admission
 
-    async def admit(self, authorization_values: Sequence[str]) -> Caller:
+    def nonce(self) -> str:
+        """Answer what senders put into their next proof (DPoP)."""
+        return self._authenticator.nonce()
+
+    async def admit(self, presented: Presented) -> Caller:
         """Answer who comes in.
 
         Raises:
             InvalidToken: whoever this is, nobody vouches for them.
             RateLimited: they were here too often.
         """
-        caller = await self._authenticator.authenticate(authorization_values)
+        caller = await self._authenticator.authenticate(presented)
         self._rate.spend(caller)
         return caller

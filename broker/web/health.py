@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from broker.identity.binding import ALGORITHMS
 from broker.model import Health
 from broker.observability import Metrics
 from broker.web.routes import Answer, AnyRoute, Nothing, Open, Output, Visit
@@ -34,29 +35,43 @@ class Readiness(Output):
     components: dict[str, ComponentOut]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedIssuer:
     """What a client may know about an issuer."""
 
     name: str
     issuer: str
+    audience: str
+    require_binding: bool
     cli_client_id: str
+    cli_scopes: tuple[str, ...]
+    cli_resource: str
 
 
 class IssuerOut(Output):
-    """An issuer that is trusted here, and the public OAuth client that the command line logs in with."""
+    """An issuer that is trusted here, and how the command line logs in at it: the public OAuth client, what to ask for.
+
+    `resource` is the resource indicator (RFC 8707) to ask with, "" for none.
+    """
 
     name: str
     issuer: str
+    audience: str
+    require_binding: bool
     cli_client_id: str
+    scopes: list[str]
+    resource: str
 
 
 class ResourceMetadata(Output):
-    """OAuth 2.0 protected resource metadata (RFC 9728)."""
+    """OAuth 2.0 protected resource metadata (RFC 9728), and in `issuers` what the command line needs."""
 
     resource: str
     authorization_servers: list[str]
     bearer_methods_supported: list[str]
+    dpop_signing_alg_values_supported: list[str]
+    dpop_bound_access_tokens_required: bool
+    tls_client_certificate_bound_access_tokens: bool
     issuers: list[IssuerOut]
 
 
@@ -79,11 +94,14 @@ class Description:
         metrics: Metrics,
         issuers: Sequence[TrustedIssuer],
         openapi: Callable[[], Mapping[str, Any]],
+        *,
+        client_certificates: bool = False,
     ) -> None:
         self._components = components
         self._metrics = metrics
         self._issuers = issuers
         self._openapi = cache(openapi)
+        self._client_certificates = client_certificates
 
     def routes(self) -> list[AnyRoute[Any, Any]]:
         """Answer the routes."""
@@ -141,14 +159,27 @@ class Description:
 
     async def resource_metadata(self, visit: Visit[Nothing, Nothing]) -> Answer:
         """Answer where tokens for this service come from."""
+        issuers = self._issuers
+        bound_always = all(issuer.require_binding for issuer in issuers)
         return Answer(
             ResourceMetadata(
                 resource=visit.origin,
-                authorization_servers=[issuer.issuer for issuer in self._issuers],
+                authorization_servers=[issuer.issuer for issuer in issuers],
                 bearer_methods_supported=["header"],
+                dpop_signing_alg_values_supported=list(ALGORITHMS),
+                dpop_bound_access_tokens_required=bound_always and not self._client_certificates,
+                tls_client_certificate_bound_access_tokens=self._client_certificates,
                 issuers=[
-                    IssuerOut(name=issuer.name, issuer=issuer.issuer, cli_client_id=issuer.cli_client_id)
-                    for issuer in self._issuers
+                    IssuerOut(
+                        name=issuer.name,
+                        issuer=issuer.issuer,
+                        audience=issuer.audience,
+                        require_binding=issuer.require_binding,
+                        cli_client_id=issuer.cli_client_id,
+                        scopes=list(issuer.cli_scopes),
+                        resource=issuer.cli_resource,
+                    )
+                    for issuer in issuers
                 ],
             )
         )

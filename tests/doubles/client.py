@@ -246,6 +246,9 @@ def ssh_credential(
         .valid_principals([username.encode()])
         .valid_after(0)
         .valid_before(4_000_000_000)
+        .add_extension(b"permit-agent-forwarding", b"")  # as Lightsail's have
+        .add_extension(b"permit-port-forwarding", b"")
+        .add_extension(b"permit-pty", b"")
         .sign(authority or ed25519.Ed25519PrivateKey.generate())
     )
     private = key.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, NO_PASSPHRASE)

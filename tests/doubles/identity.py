@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import hashlib
+import itertools
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -19,10 +21,10 @@ from broker.errors import InvalidToken
 from broker.identity.fetching import Fetched, FetchFailed
 from broker.identity.issuers import Issuer
 from broker.identity.keys import parse_key_set
-from broker.model import Caller, Health
+from broker.model import Caller, Health, Presented
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from broker.identity.authenticator import Authenticator
     from broker.identity.keys import KeySet
@@ -233,16 +235,25 @@ def unreachable() -> FetchFailed:
     return FetchFailed("ClientConnectorError")
 
 
+def _without_nones(members: Mapping[str, object]) -> bytes:
+    return as_json({name: value for name, value in members.items() if value is not None})
+
+
+def bearer(token: str) -> Presented:
+    """Answer what a request with this bearer token presents."""
+    return Presented(authorization=(f"Bearer {token}",))
+
+
 async def cause_of(door: Authenticator, token: str) -> str:
     """Answer why the door refuses this bearer token; fail when it does not."""
     with pytest.raises(InvalidToken) as refusal:
-        await door.authenticate([f"Bearer {token}"])
+        await door.authenticate(bearer(token))
     return refusal.value.cause
 
 
 async def accepted(door: Authenticator, token: str) -> Caller:
     """Answer the caller of this bearer token, which the door must accept."""
-    return await door.authenticate([f"Bearer {token}"])
+    return await door.authenticate(bearer(token))
 
 
 class CallersByToken:
@@ -252,13 +263,18 @@ class CallersByToken:
         self.callers = dict(callers)
         self.failures: dict[str, int] = {}
 
-    async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
+    async def authenticate(self, presented: Presented) -> Caller:
         """Answer the caller whose token this is."""
+        authorization_values = presented.authorization
         scheme, _, token = authorization_values[0].partition(" ") if len(authorization_values) == 1 else ("", "", "")
         if scheme.lower() != "bearer" or token not in self.callers:
             self.failures["bad_signature"] = self.failures.get("bad_signature", 0) + 1
             raise InvalidToken("bad_signature")
         return self.callers[token]
+
+    def nonce(self) -> str:
+        """Answer always the same."""
+        return "nonce"
 
     def drain_failures(self) -> Mapping[str, int]:
         """Answer the refusals since the last call."""
@@ -274,3 +290,60 @@ class CallersByToken:
     def health(self) -> Health:
         """Be ready."""
         return Health("issuers", ready=True)
+
+
+class Prover:
+    """Holds a key, and makes DPoP proofs with it: good ones, or wrong in one way (RFC 9449)."""
+
+    def __init__(
+        self, clock: Callable[[], datetime], nonce: Callable[[], str], algorithm: str = "ES256", generation: int = 7
+    ) -> None:
+        self.key = SigningKey(algorithm, "proof", generation)
+        self._clock = clock
+        self._nonce = nonce
+        self._numbers = itertools.count()
+
+    @property
+    def jwk(self) -> dict[str, object]:
+        """The public key, bare."""
+        return self.key.jwk(kid=None, alg=None, use=None)
+
+    @property
+    def thumbprint(self) -> str:
+        """The `jkt` by which a token is bound to the key."""
+        needed = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
+        members = {name: self.jwk[name] for name in needed[str(self.jwk["kty"])]}
+        return b64(hashlib.sha256(as_json(members)).digest())
+
+    def proof(self, token: str, header: Mapping[str, object] | None = None, /, **claims: object) -> str:
+        """Answer a proof for `POST https://broker.test/v1/credentials`; members given as None are left out."""
+        good: dict[str, object] = {
+            "jti": f"proof-{next(self._numbers)}",
+            "htm": "POST",
+            "htu": "https://broker.test/v1/credentials",
+            "iat": int(self._clock().timestamp()),
+            "ath": b64(hashlib.sha256(token.encode()).digest()),
+            "nonce": self._nonce(),
+        }
+        head = {"typ": "dpop+jwt", "alg": self.key.algorithm, "jwk": self.jwk} | dict(header or {})
+        return self.raw(
+            *(
+                as_json({name: value for name, value in each.items() if value is not None})
+                for each in (head, good | claims)
+            )
+        )
+
+    def raw(self, header: bytes, payload: bytes) -> str:
+        """Sign these very bytes as header and payload."""
+        signing_input = f"{b64(header)}.{b64(payload)}"
+        return f"{signing_input}.{b64(self.key.sign(signing_input.encode()))}"
+
+    def presents(self, token: str, *proofs: str, **changes: Any) -> Presented:
+        """Answer what a request with this token and these proofs presents, by default with one good proof."""
+        members: dict[str, Any] = {
+            "authorization": (f"DPoP {token}",),
+            "dpop": proofs or (self.proof(token),),
+            "method": "POST",
+            "url": "https://broker.test/v1/credentials",
+        }
+        return Presented(**members | changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from broker.model import (
     Issued,
     Lease,
     Platform,
+    Presented,
     Protocol,
     RdpCredential,
     Receipt,
@@ -37,13 +38,16 @@ class ListedTokens:
     def __init__(self, tokens: Mapping[str, Caller]) -> None:
         self._tokens = tokens
 
-    async def authenticate(self, authorization_values: Sequence[str]) -> Caller:
-        if list(authorization_values) == ["Bearer slow"]:
+    async def authenticate(self, presented: Presented) -> Caller:
+        if presented.authorization == ("Bearer slow",):
             await asyncio.sleep(30)  # as an issuer whose keys do not come
         for token, caller in self._tokens.items():
-            if list(authorization_values) == [f"Bearer {token}"]:
+            if presented.authorization == (f"Bearer {token}",):
                 return caller
-        raise InvalidToken(f"cause of {len(authorization_values)}")
+        raise InvalidToken(f"cause of {len(presented.authorization)}")
+
+    def nonce(self) -> str:
+        return "nonce"
 
 
 class GivingDesk:

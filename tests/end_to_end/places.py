@@ -98,6 +98,12 @@ class Place:
     emulator: Emulator
     token: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    issuer_key: Ed25519PrivateKey | None = None
+
+    def token_with(self, **claims: object) -> str:
+        """Answer a token of the same person that says more, such as what it is bound to."""
+        assert self.issuer_key is not None
+        return mint(ALICE, self.issuer_key, datetime.now(UTC), **claims)
 
     def __post_init__(self) -> None:
         self.environment |= {**self.emulator.environment, "BROKER_CONFIG": str(self.folder / "broker.toml")}
@@ -194,4 +200,4 @@ async def a_place(folder: Path, instances: Sequence[Mapping[str, Any]], *, issue
         settings = SETTINGS.format(issuer=issuer or ISSUER, keys=keys, endpoint=emulator.url)
         (folder / "broker.toml").write_text(settings)
         list(state.create(load(folder / "broker.toml", {})))
-        yield Place(folder, emulator, mint(ALICE, key, datetime.now(UTC)))
+        yield Place(folder, emulator, mint(ALICE, key, datetime.now(UTC)), issuer_key=key)

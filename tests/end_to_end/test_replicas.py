@@ -9,12 +9,15 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientResponse
 
 from broker import state
 from broker.settings import load
+from tests.doubles.identity import Prover
 from tests.end_to_end.places import LINUX, Place, Running, a_place, eventually
 from tests.real.postgresql import run
 
@@ -185,3 +188,25 @@ async def until_events(place: Place, name: str, number: int) -> None:
         return len(await place.events("--event", name)) >= number
 
     await eventually(are_there, 20)
+
+
+async def test_of_two_services_exactly_one_takes_a_proof(place: Place) -> None:
+    nonces = [""]
+    prover = Prover(lambda: datetime.now(UTC), lambda: nonces[-1])
+    token = place.token_with(cnf={"jkt": prover.thumbprint})
+    address = "https://broker.example.com/v1/whoami"  # of both, as behind a balancer
+
+    async def ask(service: Running, proof: str) -> ClientResponse:
+        headers = {"Authorization": f"DPoP {token}", "DPoP": proof, "Host": "broker.example.com"}
+        async with service.session.get(f"{service.url}/v1/whoami", headers=headers) as response:
+            return response
+
+    def made() -> str:
+        return prover.proof(token, htu=address, htm="GET")
+
+    async with place.serving() as one, another(place).serving() as two:
+        nonces.append((await ask(one, made())).headers["DPoP-Nonce"])
+        for _ in range(5):
+            proof = made()
+            answers = await asyncio.gather(ask(one, proof), ask(two, proof))
+            assert sorted(answer.status for answer in answers) == [200, 401]

@@ -74,7 +74,7 @@ def test_what_we_accept_two_other_libraries_accept_as_well(algorithm: str, clock
     clock.now = datetime.now(UTC)
     key = SigningKey(algorithm, "k")
     text = Mint(clock, key).token()
-    assert verify(parse(text), CORP, parse_key_set(key_set_document(key)), clock()).subject == "alice"
+    assert verify(parse(text), CORP, parse_key_set(key_set_document(key)), clock())[0].subject == "alice"
     by_pyjwt = jwt.decode(
         text,
         jwt.PyJWK(key.jwk()),

@@ -71,11 +71,22 @@ class Hall:
         description = Description(
             [lambda: self.health[0]],
             metrics,
-            [TrustedIssuer("corp", "https://id.example.com", "cli")],
+            [CORP],
             lambda: openapi.document(routes),
         )
         routes += description.routes()
         return routes, metrics
+
+
+CORP = TrustedIssuer(
+    name="corp",
+    issuer="https://id.example.com",
+    audience="lightsail-broker",
+    require_binding=False,
+    cli_client_id="cli",
+    cli_scopes=("openid", "creds"),
+    cli_resource="https://broker.example.com",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from broker.audit.stores import Reader, Store, StoreError
 from broker.audit.stores.address import Address, sqlite_path
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
+
+if TYPE_CHECKING:
+    from broker.audit.stores.postgresql_replays import PostgresqlReplays
 
 
 def store(database: str) -> Store:
@@ -38,6 +43,18 @@ def reader(database: str | Path, *, patience: float = 2.0) -> Reader:
     from broker.audit.stores.postgresql_reader import PostgresqlReader  # noqa: PLC0415 -- as above
 
     return PostgresqlReader(_address(str(database)), patience=patience)
+
+
+def replays(database: str) -> AbstractAsyncContextManager[PostgresqlReplays]:
+    """Open what remembers used proofs for all brokers of a PostgreSQL database.
+
+    Raises:
+        StoreError: what it needs is not installed.
+    """
+    _require_driver()
+    from broker.audit.stores.postgresql_replays import opened  # noqa: PLC0415 -- as above
+
+    return opened(_address(database))
 
 
 def exists(database: str) -> bool:
