@@ -22,7 +22,10 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
     "aws": lambda: find_spec("awscli") is not None,
     "freerdp": lambda: all(map(shutil.which, ("xfreerdp", "freerdp-shadow-cli", "Xvfb", "winpr-hash"))),
+    "xclip": lambda: all(map(shutil.which, ("xclip", "Xvfb"))),
     "postgresql": is_there,
+    "zsh": lambda: shutil.which("zsh") is not None,
+    "fish": lambda: shutil.which("fish") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
 }
 

@@ -49,7 +49,8 @@ def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str 
             break_glass=arguments.break_glass,
             idempotency_key=idempotency_key or new_idempotency_key(),
         )
-        credential = patiently(asking, arguments.wait, output.talk)
+        with output.Progress(arguments.wait) as progress:
+            credential = patiently(asking, arguments.wait, progress.notice, sleep=progress.sleep)
     for warning in credential.get("warnings", []):
         output.talk(f"warning: {warning}")
     return credential

@@ -16,11 +16,13 @@ from broker.cli import (
     audit_trace,
     audit_verify,
 )
+from broker.cli.audit_examples import EXAMPLES, EXITS, SEE
 from broker.cli.audit_files import public_key_path, reader
 from broker.cli.audit_reads import note_reading
 from broker.cli.configuration import add_config
 from broker.cli.exits import Exit
 from broker.cli.output import print_json, talk, write
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,20 +39,21 @@ def configure(parser: ArgumentParser) -> None:
         sub.set_defaults(run_verb=run)
         add_config(sub)
         sub.add_argument("--database", type=Path, metavar="FILE", help="the log itself, instead of a configuration")
+        guide(sub, EXAMPLES[name], EXITS.get(name), see=SEE[name])
         return sub
 
-    verify = verb("verify", "is the log the one that was signed? 0 yes, 1 no, 2 cannot tell", audit_verify.run)
+    verify = verb("verify", "tell whether the log is the one that was signed", audit_verify.run)
     audit_verify.configure(verify)
     verb("checkpoint", "print the newest signed checkpoint, to be kept elsewhere", _checkpoint)
     verb("key", "print the verifier key, for auditors to pin", _key)
     export = verb("export", "write events out as JSON Lines, CSV or OCSF; the first can be verified", audit_export.run)
     audit_export.configure(export)
     event = verb("show", "print one event", _show)
-    event.add_argument("index", type=int, metavar="INDEX")
+    event.add_argument("index", type=int, metavar="INDEX", help="its number in the log, from 0")
     audit_search.configure(verb("search", "list events, newest first", audit_search.run))
-    trace = verb("trace", "who logged in, by the logs of sshd; 1 when a login is not as issued", audit_trace.run)
+    trace = verb("trace", "tell who logged in, by the logs of sshd", audit_trace.run)
     audit_trace.configure(trace)
-    reconcile = verb("reconcile", "does the log know every credential that AWS minted? 1 when not", audit_reconcile.run)
+    reconcile = verb("reconcile", "tell whether the log knows every credential that AWS minted", audit_reconcile.run)
     audit_reconcile.configure(reconcile)
     rebuild = verb("rebuild", "make leases, host keys and open requests again from the events", audit_rebuild.run)
     audit_rebuild.configure(rebuild)

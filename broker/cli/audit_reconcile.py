@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from broker.audit.joining.cloudtrail import Trail
     from broker.audit.joining.reconciling import Calls, Finding
 
-_COLUMNS = ("TIME", "FINDING", "WHO", "FROM", "ON", ">EVENT", "AWS REQUEST", "REMARK")
+_COLUMNS = ("!TIME", "FINDING", "WHO", "FROM", "ON", ">EVENT", "AWS REQUEST", "REMARK")
 _EPILOG = """\
 What the column FINDING says:
   `not in the log`     somebody else asked AWS for a credential, or the log has lost an event
@@ -24,8 +24,6 @@ What the column FINDING says:
   `other principal`    the log knows it, but it was not --principal who called
   `shared request id`  one id of AWS for several calls or events
   `not in CloudTrail`  for information: delivery is late, and best effort
-Exits with 1 for all but the last, or when not everything could be read; with 2 when nothing
-could be.
 """
 
 

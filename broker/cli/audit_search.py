@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OUTCOMES = ("success", "failure", "denied", "unknown")
 _FIRST = ("index", "time", "event", "outcome", "actor")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_COLUMNS = (">INDEX", "TIME", "EVENT", "OUTCOME", "ACTOR", "ON", "WHY")
+_COLUMNS = (">INDEX", "!TIME", "EVENT", "OUTCOME", "ACTOR", "ON", "WHY")
 
 
 class Unclear(Exception):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from broker.audit.joining.sshd import Login, LogReader
     from broker.audit.joining.tracing import Issues, Trace
 
-_COLUMNS = ("TIME", "VERDICT", "HOST", "USER", "FROM", "PERSON", "ON", ">EVENT", "WHY")
+_COLUMNS = ("!TIME", "VERDICT", "HOST", "USER", "FROM", "PERSON", "ON", ">EVENT", "WHY")
 _EPILOG = """\
 What the column VERDICT says:
   `issued`                    the broker issued the certificate, to PERSON, by EVENT
@@ -29,8 +29,6 @@ What the column VERDICT says:
   `before issue`              earlier than it was issued
   `other instance`            issued for another instance
   `never handed over`         its caller was refused it in the end
-Exits with 1 when a login is not `issued`, or a line may be a login and cannot be read; with 2
-when no line is one of sshd's log.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.cli import output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.cli.service import service
 
 TYPE_CHECKING = False
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
 COLUMNS = ("BLUEPRINT", "NAME", "VERSION", "TYPE", "PLATFORM", ">MIN POWER")
 
 
+EXAMPLES = """\
+broker blueprints  # what new instances can be made from
+broker blueprints --all --format json  # older ones too, for a program
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--all", action="store_true", help="those too that make no new instances any more")
     output.add_format(parser, "table", "json", "yaml")
+    guide(parser, EXAMPLES, see="broker bundles")
 
 
 def run(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.cli import output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.cli.service import service
 
 TYPE_CHECKING = False
@@ -24,11 +25,18 @@ COLUMNS = (
 )
 
 
+EXAMPLES = """\
+broker bundles  # every size, with its price
+broker bundles --blueprint windows_server_2022  # those that can run it
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--blueprint", metavar="ID", default="", help="only those that can run it")
     parser.add_argument("--all", action="store_true", help="those too that make no new instances any more")
     output.add_format(parser, "table", "json", "yaml")
+    guide(parser, EXAMPLES, see="broker blueprints")
 
 
 def run(arguments: Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import plain, write
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +31,21 @@ class Finding(NamedTuple):
     notes: Iterable[str] = ()
 
 
+EXAMPLES = """\
+broker check  # by ./broker.toml or BROKER_CONFIG
+broker check --config /etc/broker/broker.toml && systemctl restart broker  # only when all is well
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
+    guide(
+        parser,
+        EXAMPLES,
+        {0: "serve has everything that it needs", 1: "there are problems; each is named"},
+        see="broker init, broker serve, broker policy check",
+    )
 
 
 def run(arguments: Namespace) -> int:

@@ -23,15 +23,27 @@ _FOR_US_ALONE = (signal.SIGTERM, signal.SIGHUP)
 """Nobody sends these to the child unless we do."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    stdin: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
     """Run a program to its end; answer its exit code, or 128 and the signal that ended it.
+
+    Args:
+        command: the program and its arguments.
+        environment: its variables; ours when None.
+        stdin: a descriptor that it reads; ours when None.
+        pass_fds: further descriptors that it inherits, under their numbers.
 
     Raises:
         Misconfigured: there is no such program, or it cannot be run.
     """
     with _passing_signals() as children:
         try:
-            child = subprocess.Popen(command, env=environment)  # noqa: S603 - running what the person typed is the purpose
+            child = subprocess.Popen(command, env=environment, stdin=stdin, pass_fds=pass_fds)  # noqa: S603 - running what the person typed is the purpose
         except OSError as error:
             raise Misconfigured(f"{command[0]} cannot be run: {error.strerror}") from error
         except ValueError as error:

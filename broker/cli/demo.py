@@ -11,6 +11,7 @@ from pathlib import Path
 
 from broker.cli.exits import Exit
 from broker.cli.output import bold, dim, talk
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +26,20 @@ vouches for, as your policies decide, and never without a durable entry in a log
 """
 
 
+EXAMPLES = """\
+broker demo  # a minute, and nothing is left behind
+broker demo --keep  # leave it running, and say what to try
+broker demo --directory demo  # keep the files: settings, policies, log
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--keep", action="store_true", help="leave everything running, and say what to try")
     parser.add_argument(
         "--directory", type=Path, metavar="DIR", help="where to put the files; default: a temporary one"
     )
+    guide(parser, EXAMPLES, {1: "something did not go as it should"}, see="broker init, broker emulator")
 
 
 def run(arguments: Namespace) -> int:

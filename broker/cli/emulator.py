@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from broker.cli.exits import Exit
 from broker.cli.output import plain, talk
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from broker.emulator import Emulator, Fixture
 
 _USUAL_ADDRESS = "127.0.0.1:9001"
+
+
+EXAMPLES = """\
+broker emulator  # a small company, on 127.0.0.1:9001
+broker emulator --listen 127.0.0.1:0  # on any free port, which it names
+broker emulator --fixture lightsail.toml  # instances of your own
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -33,6 +41,7 @@ def configure(parser: ArgumentParser) -> None:
         help=f"loopback address and port, 0 for any free one (default: {_USUAL_ADDRESS})",
     )
     parser.add_argument("--fixture", metavar="FILE", type=Path, help="what it serves (default: a small company)")
+    guide(parser, EXAMPLES, see="broker demo, broker init")
 
 
 def run(arguments: Namespace) -> int:

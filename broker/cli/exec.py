@@ -6,6 +6,7 @@ import os
 import shutil
 
 from broker.cli import asking, children
+from broker.cli.parsing import guide
 from broker.client import Misconfigured
 from broker.client.variables import about, variables
 
@@ -38,6 +39,13 @@ _FILES = {
 }
 
 
+EXAMPLES = """\
+broker exec web-1 -- sh -c 'ssh -F "$BROKER_SSH_CONFIG" web-1 uptime'  # by files that are gone at the end
+broker exec win-1 --reason patching -- ./patch  # ./patch reads $BROKER_PASSWORD_FILE
+broker exec web-1 --format env -- ./deploy  # by variables, which every child inherits
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = EPILOG
@@ -45,6 +53,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=["ssh", "rdp"], help="default: what the platform speaks")
     parser.add_argument("--format", choices=["files", "env"], default="files", help="default: files")
     parser.add_argument("command", metavar="COMMAND", nargs="+", help="the program and its arguments, behind --")
+    guide(parser, EXAMPLES, see="broker get, broker ssh")
 
 
 def run(arguments: Namespace) -> int:

@@ -7,6 +7,7 @@ import sys
 
 from broker.cli import asking, output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.client import Misconfigured
 from broker.client.variables import quoted, variables
 
@@ -29,6 +30,15 @@ terminal, files are told in words; elsewhere stdout gets JSON that names them.
 """
 
 
+EXAMPLES = """\
+broker get web-1 > credential.json  # the whole answer, as JSON
+broker get web-1 --reason "disk is full" --ticket OPS-7  # where the policies ask why
+eval "$(broker get web-1 --format env)"  # BROKER_HOST, BROKER_USERNAME and the others
+broker get web-1 --format files --output keys  # keys/web-1/, with an ssh_config
+broker get win-1 --wait 10m  # a new Windows server has no password for some minutes
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = EPILOG
@@ -37,6 +47,18 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=["json", "env", "files"], help="default: json")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: here)")
     parser.add_argument("--idempotency-key", metavar="KEY", default="", help="repeat an earlier call, not a new one")
+    guide(
+        parser,
+        EXAMPLES,
+        {
+            3: "denied, or the token is not taken",
+            4: "not ready yet; --wait waits",
+            5: "a host key or a certificate is not the one it should be",
+            6: "a stronger login, a reason, a ticket or an approval is needed",
+            7: "the service, AWS or the audit log is not available",
+        },
+        see="broker ls, broker ssh, broker exec, broker receipt",
+    )
 
 
 def run(arguments: Namespace) -> int:

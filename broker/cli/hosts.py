@@ -7,6 +7,7 @@ import sys
 
 from broker.cli import output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.cli.service import service
 from broker.client import Misconfigured
 from broker.client.names import parts
@@ -19,8 +20,22 @@ if TYPE_CHECKING:
     from broker.client import Broker
     from broker.client.documents import HostDocument
 
-COLUMNS = ("INSTANCE", "ALGORITHM", "FINGERPRINT", "STATE")
+COLUMNS = ("!INSTANCE", "ALGORITHM", "!FINGERPRINT", "STATE")
 RDP_CERTIFICATE = "x509-cert"
+
+
+_LS_EXAMPLES = """\
+broker hosts ls  # every key, pinned or offered
+broker hosts ls --format json  # for a program
+"""
+_SHOW_EXAMPLES = """\
+broker hosts show web-1  # those of one instance
+broker hosts show main/eu-west-1/web-1  # where the name alone is ambiguous
+"""
+_ACCEPT_EXAMPLES = """\
+broker hosts accept web-1 --reason "rebuilt after OPS-7"  # asks, with both sets of keys before your eyes
+broker hosts accept web-1 --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU  # without a terminal
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -32,10 +47,9 @@ def configure(parser: ArgumentParser) -> None:
         sub.set_defaults(run_verb=run)
         return sub
 
-    output.add_format(
-        verb("ls", "list the keys that instances are held to, and those offered instead", _list), *_FORMATS
-    )
-    show = verb("show", "show them for one instance; 5 when AWS offers others", _show)
+    listing = verb("ls", "list the keys that instances are held to, and those offered instead", _list)
+    output.add_format(listing, *_FORMATS)
+    show = verb("show", "show the keys that one instance is held to, and those offered instead", _show)
     accept = verb("accept", "hold an instance to the keys that AWS offers now", _accept)
     for sub in (show, accept):
         sub.add_argument("instance", metavar="INSTANCE", help="its name, or account/region/name")
@@ -44,6 +58,10 @@ def configure(parser: ArgumentParser) -> None:
     accept.add_argument("--fingerprint", metavar="FINGERPRINT", action="append", default=[], help=help_text)
     accept.add_argument("--reason", metavar="TEXT", default="", help="why they changed; policies may ask for it")
     accept.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
+    guide(listing, _LS_EXAMPLES, see="broker hosts show")
+    guide(show, _SHOW_EXAMPLES, {1: "no such host", 5: "AWS offers other keys"}, see="broker hosts accept")
+    exits = {1: "no such host, or AWS offers no other keys", 5: "the keys were not confirmed"}
+    guide(accept, _ACCEPT_EXAMPLES, exits, see="broker hosts show")
 
 
 _FORMATS = ("table", "json", "yaml")

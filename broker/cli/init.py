@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker.cli.configuration import add_config, path_of, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import talk
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +47,17 @@ PLACEHOLDER = "broker.example.com/"
 """What the starter and the documentation call a broker; nobody's log shall be named so for ever."""
 
 
+EXAMPLES = """\
+broker init  # write broker.toml, or create the state that it names
+broker init --config /etc/broker/broker.toml  # for settings elsewhere
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
     parser.epilog = "Writes a starter settings file when there is none. Never overwrites anything."
+    guide(parser, EXAMPLES, see="broker check, broker serve")
 
 
 def run(arguments: Namespace) -> int:

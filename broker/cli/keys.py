@@ -16,6 +16,7 @@ from pathlib import Path
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import add_format, show, talk
+from broker.cli.parsing import guide
 from broker.errors import BrokerError, InvalidRequest, KeyNotHeld
 from broker.model import CredentialFacts, Event, Platform, Secret, rfc3339, utc_now
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
             ...
 
 
-_COLUMNS = ("ACCOUNT", "REGION", "KEY PAIR", ">BITS", "FINGERPRINT AT AWS", "ADDED")
+_COLUMNS = ("ACCOUNT", "REGION", "!KEY PAIR", ">BITS", "!FINGERPRINT AT AWS", "!ADDED")
 _COVERAGE_COLUMNS = ("INSTANCE", "KEY PAIR", "STATE")
 HELD, MISSING, OTHER, DEFAULT = "held", "not held", "another key at AWS", "default, none needed"
 _STATES = f"""\
@@ -52,9 +53,29 @@ What the column STATE says:
   `{MISSING}`  add it with `broker keys add`
   `{OTHER}`  AWS has a new key under that name: add that one
   `{DEFAULT}`  AWS itself gives the passwords of the region's default key pair
-Exits with 1 when a key is not held or is another one.
 """
 _SHARED = 0o044
+
+
+_ADD_EXAMPLES = """\
+broker keys add team-key --account main --region eu-west-1 --private-key team-key.pem  # from a file
+pass team-key | broker keys add team-key --account main --region eu-west-1 --private-key -  # never on the disk
+"""
+_LIST_EXAMPLES = """\
+broker keys list  # fingerprints, never key material
+broker keys list --format json  # for a program
+"""
+_REMOVE_EXAMPLES = """\
+broker keys remove team-key --account main --region eu-west-1  # its passwords cannot be opened any more
+"""
+_REWRAP_EXAMPLES = """\
+broker keys rewrap --new-master-key file:state/master-2.key  # then set keys.master_key, and start the service anew
+broker keys rewrap --new-master-key env:NEW_MASTER_KEY  # from a variable
+"""
+_COVERAGE_EXAMPLES = """\
+broker keys coverage  # what is held, what is missing
+broker keys coverage --format json  # for a program
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -69,8 +90,9 @@ def configure(parser: ArgumentParser) -> None:
 
     add = _place(verb("add", "take a private key into custody, if AWS shows its fingerprint", _add))
     add.add_argument("--private-key", required=True, metavar="FILE|-", help="unencrypted PEM; - reads stdin")
-    add_format(verb("list", "the keys in custody", _list), "table", "json", "yaml")
-    _place(verb("remove", "forget a key", _remove))
+    held = verb("list", "list the keys in custody", _list)
+    add_format(held, "table", "json", "yaml")
+    removed = _place(verb("remove", "forget a key", _remove))
     anew = verb("rewrap", "encrypt every key anew under another master key; completes a rewrap cut short", _rewrap)
     anew.add_argument(
         "--new-master-key",
@@ -78,9 +100,14 @@ def configure(parser: ArgumentParser) -> None:
         metavar="SPEC",
         help="file:PATH (32 random bytes as base64, mode 0600), env:NAME or kms:ARN",
     )
-    covered = verb("coverage", "whether the password of each Windows instance can be opened", _coverage)
+    covered = verb("coverage", "tell whether the password of each Windows instance can be opened", _coverage)
     covered.epilog = _STATES
     add_format(covered, "table", "json", "yaml")
+    guide(add, _ADD_EXAMPLES, see="broker keys coverage, broker keys remove")
+    guide(held, _LIST_EXAMPLES, see="broker keys coverage")
+    guide(removed, _REMOVE_EXAMPLES, see="broker keys list")
+    guide(anew, _REWRAP_EXAMPLES, see="broker check")
+    guide(covered, _COVERAGE_EXAMPLES, {1: "a key is not held or is another one"}, see="broker keys add")
 
 
 def run(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.cli import output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.cli.service import service
 
 TYPE_CHECKING = False
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
 
     from broker.client.documents import LeaseItem
 
-COLUMNS = ("WHO", "INSTANCE", "BY", "SINCE", "UNTIL", "TICKET", "REASON", ">EVENT")
+COLUMNS = ("WHO", "INSTANCE", "BY", "!SINCE", "!UNTIL", "TICKET", "REASON", ">EVENT")
+
+
+EXAMPLES = """\
+broker leases  # who is in where, until when
+broker leases --instance web-1  # on this instance alone
+broker leases --actor corp/alice --format json  # of one person, for a program
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -21,6 +29,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--actor", metavar="WHO", default="", help="of this one: ISSUER/SUBJECT")
     parser.add_argument("--account", metavar="NAME", default="", help="in this account")
     output.add_format(parser, "table", "json", "yaml")
+    guide(parser, EXAMPLES, see="broker ls, broker audit search")
 
 
 def run(arguments: Namespace) -> int:

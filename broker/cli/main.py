@@ -11,15 +11,22 @@ from importlib import import_module
 
 from broker import __version__
 from broker.cli.exits import Exit
-from broker.cli.output import bold, talk, write
+from broker.cli.output import bold, complain, write
 from broker.cli.parsing import Parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 GROUPS = {
     "Get in": {
+        "login": ("login", "log in at your company's identity provider"),
+        "logout": ("logout", "forget the login, and every key that is still good"),
+        "whoami": ("whoami", "how the service sees you, and where your token comes from"),
+        "ssh": ("ssh", "log in to an instance, with a key that lives in memory"),
+        "rdp": ("rdp", "open a Windows instance in the RDP client of this machine"),
+        "ssh-config": ("ssh_config", "let plain ssh, scp, rsync and Ansible get in"),
         "get": ("get", "a credential for one instance, for a script"),
         "exec": ("exec", "run a program with a credential that is gone when it ends"),
     },
@@ -29,6 +36,7 @@ GROUPS = {
         "hosts": ("hosts", "the keys by which instances prove themselves; accept changed ones"),
         "blueprints": ("blueprints", "what instances are made from"),
         "bundles": ("bundles", "the sizes of instances, and which can run a blueprint"),
+        "completion": ("completion", "let the shell complete commands, options and instances"),
     },
     "Run the service": {
         "demo": ("demo", "see it all work on this machine"),
@@ -50,9 +58,10 @@ GROUPS = {
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 ENVIRONMENT = """\
-  BROKER_URL          where the service is: https://…
-  BROKER_TOKEN_FILE   a file with your access token
+  BROKER_URL          where the service is: https://… (else the one of the last login)
+  BROKER_TOKEN_FILE   a file with an access token, for programs; goes before a login
   BROKER_TOKEN        the token itself; goes before BROKER_TOKEN_FILE
+  BROKER_DPOP_KEY     the file of the P-256 key that this token is bound to, when it is
   BROKER_CA_FILE      the authority of its certificate, when that is a private one
   BROKER_CLIENT_CERT  a client certificate to show, and in BROKER_CLIENT_KEY the file of its key
   BROKER_CONFIG       the settings of the service, for the commands that run it
@@ -97,7 +106,7 @@ def _explained(error: Exception, words: list[str]) -> int:
         return Exit.OK  # whoever read our output has seen enough: `broker ls | head`
     from broker.cli.failures import explain
 
-    return explain(error, words[0] if words else "")
+    return explain(error, words[0] if words else "", words)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -106,12 +115,16 @@ def _dispatch(words: list[str]) -> int:
             write(overview())
         case ["--version" | "-V"]:
             write(f"broker {__version__}")
+        case ["complete", *rest]:
+            from broker.cli.completing import run
+
+            return run(rest)
         case ["help", *rest]:
             return _dispatch([*rest, "--help"])
         case [name, *rest] if name in COMMANDS:
             return _run(name, rest)
         case [name, *_]:
-            talk(_unknown(name))
+            complain(_unknown(name))
             return Exit.USAGE
         case _:
             sys.stderr.write(overview() + "\n")
@@ -120,15 +133,23 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    module, summary = COMMANDS[name]
-    command = import_module(f"broker.cli.{module}")
-    parser = Parser(prog=f"broker {name}", description=summary)
-    command.configure(parser)
+    parser = parser_of(name)
     if parser.has_verbs and not words:
         parser.print_help(sys.stderr)
         return Exit.USAGE
-    code: int = command.run(parser.parse_args(words))
+    code: int = _module(name).run(parser.parse_args(words))
     return code
+
+
+def parser_of(name: str) -> Parser:
+    """Answer the parser of a command, with all of its verbs."""
+    parser = Parser(prog=f"broker {name}", description=COMMANDS[name][1])
+    _module(name).configure(parser)
+    return parser
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"broker.cli.{COMMANDS[name][0]}")
 
 
 def overview() -> str:

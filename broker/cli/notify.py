@@ -8,12 +8,19 @@ from uuid import uuid4
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import plain, talk, write
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from broker.outbound.webhooks import Outcome, Receiver
+
+
+EXAMPLES = """\
+broker notify test  # to every receiver of the settings
+broker notify test --receiver chat  # to this one alone, by its name in the settings
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -23,6 +30,7 @@ def configure(parser: ArgumentParser) -> None:
     test = verbs.add_parser("test", help=summary, description=summary, allow_abbrev=False)
     add_config(test)
     test.add_argument("--receiver", metavar="NAME", help="this one alone")
+    guide(test, EXAMPLES, {0: "every receiver took it", 1: "a receiver did not"}, see="broker check")
 
 
 def run(arguments: Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from broker.cli.configuration import add_config, named_path, path_of, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import talk, write
+from broker.cli.parsing import guide
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from broker.authorization.tables import Failure
 
 DEFAULT_DIRECTORY = Path("policies")
+
+
+EXAMPLES = {
+    "check": """\
+broker policy check  # the policies of the settings, else ./policies
+broker policy check policies  # those in a folder, without any settings
+""",
+    "test": """\
+broker policy test  # every case of the truth tables
+broker policy test policies  # those in a folder, without any settings
+""",
+}
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -30,6 +43,8 @@ def configure(parser: ArgumentParser) -> None:
             "directory", nargs="?", type=Path, metavar="DIR", help="where the *.cedar files are (default: policies)"
         )
         add_config(command)
+        exits = {1: "there are problems; each is named with its file and line", 2: "there is no such folder"}
+        guide(command, EXAMPLES[name], exits, see="broker check")
 
 
 def run(arguments: Namespace) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from broker.cli import durations, output
 from broker.cli.exits import Exit
+from broker.cli.parsing import guide
 from broker.cli.service import service
 
 TYPE_CHECKING = False
@@ -27,6 +28,13 @@ class _NoReceipt(Exception):
     """What was given names no event."""
 
 
+EXAMPLES = """\
+broker receipt credential.json --wait 2m --output receipt.json  # of a saved answer of broker get
+broker receipt 41  # of an event by its index, to stdout
+broker get web-1 | broker receipt -  # without saving the credential
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = "Then, with the log's key and nothing else: broker audit verify --receipt FILE --key KEY"
@@ -34,6 +42,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     parser.add_argument(
         "--wait", type=durations.seconds, default=0, metavar="2m", help="until a checkpoint covers the event"
+    )
+    guide(
+        parser,
+        EXAMPLES,
+        {1: "the proof or the log is not what was promised", 4: "no checkpoint covers the event yet; --wait waits"},
+        see="broker get, broker audit verify",
     )
 
 

@@ -10,6 +10,7 @@ import signal
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
 from broker.cli.output import talk
+from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from broker.settings import Settings
 
 
+EXAMPLES = """\
+broker serve --config broker.toml  # until SIGTERM or Ctrl-C
+BROKER__SERVER__LISTEN=127.0.0.1:9443 broker serve  # with one setting from the environment
+"""
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
+    parser.epilog = "SIGHUP takes in the policies anew; a broken set is refused as a whole, and the old one stays."
     add_config(parser)
+    guide(parser, EXAMPLES, see="broker check, broker init")
 
 
 def run(arguments: Namespace) -> int:

@@ -11,8 +11,8 @@ from broker.client import Broker
 def service() -> Broker:
     """Answer the service. The token leaves the environment here, so that no child process inherits it."""
     broker = Broker.from_environment(os.environ)
-    if os.environ.pop("BROKER_TOKEN", None) is None:
-        _warn_of_readers(os.environ["BROKER_TOKEN_FILE"])
+    if os.environ.pop("BROKER_TOKEN", None) is None and (path := os.environ.get("BROKER_TOKEN_FILE")):
+        _warn_of_readers(path)
     return broker
 
 

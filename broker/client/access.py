@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from broker.client.credentials import FixedToken, TokenFile
-from broker.client.errors import Misconfigured
+from broker.client.errors import Misconfigured, NotLoggedIn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from broker.client.credentials import TokenSource
     from broker.client.proofs import ProofKey
+    from broker.client.sessions import Service
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 _KEY_LIMIT = 64 * 1024
@@ -53,15 +54,20 @@ class Access:
     def from_environment(cls, environment: Mapping[str, str]) -> Access:
         """Read `BROKER_URL`, `BROKER_TOKEN` (else `BROKER_TOKEN_FILE`), `BROKER_CA_FILE`, `BROKER_CLIENT_CERT`/`_KEY`.
 
+        What the environment does not say, the last `broker login` does.
+
         Raises:
             Misconfigured: with the variable's name; never with a token.
+            NotLoggedIn: there is no token, and nobody is logged in.
         """
-        url = environment.get("BROKER_URL")
-        if not url:
-            raise Misconfigured("BROKER_URL is not set: the address of the service, such as https://broker.example.com")
+        url, given = environment.get("BROKER_URL", ""), _given_token(environment)
+        if not (url and given):
+            service = _service(environment, url)
+            url, given = service.url, given or _found_token(environment, service)
+            environment = {**service.environment(), **environment}
         return cls(
             url,
-            _token_source(environment),
+            given,
             ca_file=environment.get("BROKER_CA_FILE") or None,
             client_cert=environment.get("BROKER_CLIENT_CERT") or None,
             client_key=environment.get("BROKER_CLIENT_KEY") or None,
@@ -90,13 +96,40 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
     return secure, host, port or (443 if secure else 80), parts.path.rstrip("/")
 
 
-def _token_source(environment: Mapping[str, str]) -> TokenSource:
-    """Take the first that is there: a variable, a file, a login, what the platform of a workload gives."""
+def _given_token(environment: Mapping[str, str]) -> TokenSource | None:
+    """Take the token of the environment, if there is one."""
     if token := environment.get("BROKER_TOKEN"):
         return FixedToken(token, "BROKER_TOKEN", _proof_key(environment))
     if path := environment.get("BROKER_TOKEN_FILE"):
         return TokenFile(path, _proof_key(environment))
-    raise Misconfigured("there is no access token: set BROKER_TOKEN_FILE to a file that holds one, or BROKER_TOKEN")
+    return None
+
+
+def _service(environment: Mapping[str, str], url: str) -> Service:
+    """Answer the service that is meant, and how it was reached at the last login there."""
+    from broker.client.sessions import Service, remembered_service
+
+    found = remembered_service(environment, url)
+    if found is None and not url:
+        raise Misconfigured(
+            "BROKER_URL is not set: the address of the service, such as https://broker.example.com, which"
+            " `broker login URL` remembers"
+        )
+    known = {name: environment.get(f"BROKER_{name.upper()}") for name in ("ca_file", "client_cert", "client_key")}
+    return found or Service(url, **known)
+
+
+def _found_token(environment: Mapping[str, str], service: Service) -> TokenSource:
+    """Take the token of a login, else the one that the platform of a workload gives."""
+    from broker.client.sessions import session_source
+    from broker.client.workloads import workload_source
+
+    found = session_source(environment, service.url) or workload_source(environment, service.metadata)
+    if found is None:
+        raise NotLoggedIn(
+            "there is no access token: type `broker login`, or set BROKER_TOKEN_FILE to a file that holds one"
+        )
+    return found
 
 
 def _proof_key(environment: Mapping[str, str]) -> ProofKey | None:

@@ -4,6 +4,9 @@ ClientError
 ├── Misconfigured   the environment or an argument is wrong; nothing was sent
 ├── Untrusted       the service's certificate is not trusted; nothing was sent
 ├── Unreachable     no answer, or an answer that no broker gives
+├── NotReady        what is asked for is not there yet; HostKeysUnknown is one
+├── NotLoggedIn     nobody is logged in here, or the login has ended
+├── LoginRefused    the identity provider said no
 └── BrokerProblem   the service's own refusal (RFC 9457)
 """
 
@@ -28,6 +31,32 @@ class Untrusted(ClientError):
 
 class Unreachable(ClientError):
     """No answer came, or one that no broker gives."""
+
+
+class NotReady(ClientError):
+    """What was asked for is not there yet; waiting may help."""
+
+
+class HostKeysUnknown(NotReady):
+    """AWS does not know yet by which keys the instance proves itself, so nobody could tell who answers there."""
+
+    retry_after = 10
+    detail = "AWS does not know the host keys of the instance yet"
+
+    def __init__(self) -> None:
+        super().__init__(f"{self.detail}: it learns them some minutes after the first start; nobody was connected to")
+
+
+class NotLoggedIn(ClientError):
+    """Nobody is logged in here, or the login has ended."""
+
+
+class LoginRefused(ClientError):
+    """The identity provider, or the person at it, said no. `code` is OAuth's where there is one."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class BrokerProblem(ClientError):

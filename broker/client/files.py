@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
 from broker.client.errors import Misconfigured, Unreachable
-from broker.client.names import parts
+from broker.client.folders import replace
+from broker.client.names import HOST, USER, is_well_formed, parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from broker.client.documents import CredentialDocument
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9]", re.ASCII)
-_PLACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}", re.ASCII)
 
 SSH_CONFIG = """\
 Host {name}
@@ -44,7 +39,7 @@ class CredentialFolder:
 
     def __init__(self, output: str, instance: str) -> None:
         *place, self.name = parts(instance)
-        if not _NAME.fullmatch(self.name) or not all(map(_PLACE.fullmatch, place)):
+        if not is_well_formed(instance):
             raise Misconfigured("this is not the name of an instance")
         self.path = Path(output).absolute().joinpath(*place, self.name)
         if not str(self.path).isprintable() or any(text in str(self.path) for text in ('"', "\\", "${")):
@@ -93,22 +88,14 @@ class CredentialFolder:
     def _replace(self, name: str, text: str) -> str:
         """Write a new file beside the old one and put it in its place."""
         path = self.path / name
-        fresh = self.path / f".{name}.{os.urandom(8).hex()}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+        replace(path, text)
         return str(path)
 
 
 def _ssh_config(name: str, credential: CredentialDocument, files: dict[str, str]) -> str:
     """Write what `ssh -F` reads. It runs commands that stand in there, so nothing odd may get in."""
     host, user = credential["host"], credential["username"]
-    if not _HOST.fullmatch(host) or not _USER.fullmatch(user):
+    if not HOST.fullmatch(host) or not USER.fullmatch(user):
         raise Unreachable("the service answered a host or a user name that ssh cannot use")
     stated = {what: f'"{path.replace("%", "%%")}"' for what, path in files.items()}
     return SSH_CONFIG.format(name=name, host=host, port=int(credential["port"]), user=user, **stated)

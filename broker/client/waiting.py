@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from broker.client.errors import BrokerProblem
+from broker.client.errors import BrokerProblem, HostKeysUnknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def patiently(
     """Ask again after every refusal that carries `Retry-After`, while the next attempt still fits into `seconds`.
 
     Raises:
-        BrokerProblem: the last refusal, as soon as waiting does not help or does not fit.
+        BrokerProblem, HostKeysUnknown: the last refusal, as soon as waiting does not help or does not fit.
     """
     deadline = clock() + seconds
     while True:
         try:
             return ask()
-        except BrokerProblem as problem:
+        except (BrokerProblem, HostKeysUnknown) as problem:
             if problem.retry_after is None:
                 raise
             pause = max(problem.retry_after, 1)

@@ -162,7 +162,8 @@ def test_what_is_asked_for_is_named_as_an_option(
 ) -> None:
     service.tell(ROUTE, problem(403, code, next=following))
 
-    assert f"broker:   add: {options}\n" in terminal.broker("get", "web-1").stderr
+    said = terminal.broker("get", "web-1").stderr
+    assert f"broker get web-1 {options}\n" in said.partition("broker:   type: ")[2]
 
 
 def test_whoever_is_denied_is_told_where_to_look(terminal: Terminal, service: ServiceDouble) -> None:
@@ -208,7 +209,8 @@ def test_each_refusal_has_its_exit_code(
     ended = terminal.broker("get", "web-1")
 
     assert (ended.returncode, ended.stdout) == (exit_code, "")
-    assert ended.stderr.splitlines() == [
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("broker:   type: ")]
+    assert said == [
         f"broker: It is so. ({code or f'HTTP {status}'})",
         "broker:   next: Do this.",
         "broker:   request: req-1",
@@ -234,7 +236,6 @@ def test_a_certificate_that_does_not_hold_is_an_identity_mismatch(terminal: Term
     [
         ({"BROKER_URL": None}, "BROKER_URL"),
         ({"BROKER_URL": "http://broker.example.com"}, "https://"),
-        ({"BROKER_TOKEN": None}, "BROKER_TOKEN_FILE"),
         ({"BROKER_TOKEN": "two words"}, "BROKER_TOKEN"),
         ({"BROKER_TOKEN": None, "BROKER_TOKEN_FILE": "missing"}, "BROKER_TOKEN_FILE"),
         ({"BROKER_CA_FILE": "missing"}, "BROKER_CA_FILE"),
@@ -246,7 +247,7 @@ def test_an_environment_that_cannot_work_is_wrong_usage(
     ended = terminal.broker("get", "web-1", **changes)
 
     assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
+    assert len([line for line in ended.stderr.splitlines() if not line.startswith("broker:   type: ")]) == 1
     assert variable in ended.stderr
     assert not service.seen
 
@@ -262,7 +263,12 @@ def test_an_odd_idempotency_key_is_wrong_usage(key: str, terminal: Terminal, ser
 def test_nobody_there_is_unavailable(terminal: Terminal) -> None:
     ended = terminal.broker("get", "web-1", BROKER_URL="https://broker.invalid")
 
-    assert (ended.returncode, ended.stderr.count("\n")) == (7, 1)
+    assert ended.returncode == 7
+    assert ended.stderr.splitlines() == [
+        "broker: broker.invalid:443 cannot be found: no such host name",
+        "broker:   next: is BROKER_URL right, and does the service run?",
+        """broker:   type: curl -sS --cacert "$BROKER_CA_FILE" "$BROKER_URL/readyz\"""",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -369,3 +375,11 @@ def _until(condition: Any, seconds: float = 15) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_who_is_not_logged_in_and_has_no_token_is_told_what_to_type(terminal: Terminal, service: ServiceDouble) -> None:
+    ended = terminal.broker("get", "web-1", BROKER_TOKEN=None)
+
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "broker login" in ended.stderr
+    assert service.seen == []

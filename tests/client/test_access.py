@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from broker.client import Access, Broker, Misconfigured
+from broker.client.errors import NotLoggedIn
 from tests.doubles.client import ServiceDouble, page
 
 URL = "https://broker.example.com"
@@ -66,8 +67,8 @@ def test_an_address_may_have_a_path_and_needs_no_port() -> None:
 
 
 def test_without_a_token_nothing_is_asked() -> None:
-    with pytest.raises(Misconfigured, match="BROKER_TOKEN_FILE"):
-        Access.from_environment({"BROKER_URL": URL})
+    with pytest.raises(NotLoggedIn, match="BROKER_TOKEN_FILE"):
+        Access.from_environment({"BROKER_URL": URL, "HOME": "/nowhere"})
 
 
 @pytest.mark.parametrize("content", ["", "two words", "line\nbreak", "café", "x\r\nX-Evil: 1", "=", "a=b"])

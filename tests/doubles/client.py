@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -184,7 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length", "0"))
-        body = json.loads(self.rfile.read(length)) if length else None
+        content = self.rfile.read(length)
+        form = "urlencoded" in self.headers.get("Content-Type", "")
+        body = dict(parse_qsl(content.decode())) if form else json.loads(content) if content else None
         headers = {name.lower(): value for name, value in self.headers.items()}
         port = self.client_address[1]
         seal_to = body.pop("seal_to", None) if isinstance(body, dict) else None

@@ -11,13 +11,58 @@ import random
 import socket
 import subprocess
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
 PORTS = range(20_000, 32_000)
 START_SECONDS = 15.0
+
+
+def self_signed() -> tuple[bytes, bytes, str]:
+    """Make what Windows makes at its first start; answer certificate and key (PEM), and the SHA-256 in hex."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EC2AMAZ-WIN1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=180))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM), private, certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def a_display() -> str:
+    """Name a display that hardly anybody has. Left to itself, Xvfb locks none, and two at once take the same."""
+    return f":{random.randrange(100, 30_000)}"  # noqa: S311 - a number, not a secret
+
+
+@contextmanager
+def an_x_server() -> Iterator[str]:
+    """Run an X server; answer its display."""
+    process = subprocess.Popen(
+        ["Xvfb", a_display(), "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        with process.stdout as said:
+            yield f":{int(said.readline())}"
+    finally:
+        _end(process)
 
 
 class RdpServer:
@@ -28,10 +73,14 @@ class RdpServer:
         password: of Administrator.
         certificate: PEM, by which it proves itself.
         private_key: PEM, of the certificate.
+        security: `nla`, or `tls` for a server that authenticates only within the session.
     """
 
-    def __init__(self, folder: Path, *, password: str, certificate: bytes, private_key: bytes) -> None:
+    def __init__(
+        self, folder: Path, *, password: str, certificate: bytes, private_key: bytes, security: str = "nla"
+    ) -> None:
         self._folder = folder
+        self._security = security
         self.port = 0
         self._stack = ExitStack()
         self._environment: dict[str, str] = {}
@@ -71,6 +120,11 @@ class RdpServer:
         """What the server said."""
         return (self._folder / "log").read_text(errors="replace")
 
+    @property
+    def screen(self) -> str:
+        """The X display that it shows, on which a client can be started too."""
+        return self._environment["DISPLAY"]
+
     def log_in(self, user: str, password: str, fingerprint: str) -> int:
         """Authenticate, and leave at once; answer the client's exit code, of which 0 means in."""
         ran = subprocess.run(
@@ -90,7 +144,8 @@ class RdpServer:
     def _display(self) -> int:
         """Start an X server; answer the number of its display."""
         process = self._start(
-            ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"], stdout=subprocess.PIPE
+            ["Xvfb", a_display(), "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+            stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         with process.stdout as said:
@@ -101,7 +156,13 @@ class RdpServer:
         with (self._folder / "log").open("wb") as log:
             process = self._start(
                 [
-                    *("freerdp-shadow-cli", "/bind-address:127.0.0.1", f"/port:{self.port}", "/sec:nla", "+auth"),
+                    *(
+                        "freerdp-shadow-cli",
+                        "/bind-address:127.0.0.1",
+                        f"/port:{self.port}",
+                        f"/sec:{self._security}",
+                        "+auth",
+                    ),
                     f"/sam-file:{self._folder / 'SAM'}",
                 ],
                 stdout=log.fileno(),

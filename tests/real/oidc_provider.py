@@ -80,6 +80,15 @@ class OpenIdProvider:
         page = _Browser(self.issuer).walk(verification_uri_complete, login)
         assert "Success" in page, page
 
+    def refuse_device(self, verification_uri_complete: str) -> None:
+        """Say no where a person is asked to confirm the device."""
+        page = _Browser(self.issuer).walk(verification_uri_complete, "alice", refuse=True)
+        assert "Success" not in page, page
+
+    def log_in(self, authorization_url: str, login: str) -> str:
+        """Do what a person does in the browser; answer the URL, of another server, that the provider sends them to."""
+        return _Browser(self.issuer).walk(authorization_url, login)
+
     def rotate(self) -> None:
         """Sign with new keys from now on; the former ones stay published."""
         self._control("/__rotate")
@@ -118,17 +127,24 @@ class _Browser:
                 self._cookies |= {name: morsel.value for name, morsel in SimpleCookie(value).items()}
             return _Answer(answer.status, answer.headers.get("Location", ""), answer.read().decode())
 
-    def walk(self, url: str, login: str) -> str:
-        """Follow redirects and post every form back, logging in as `login`, until a page has no form."""
+    def walk(self, url: str, login: str, *, refuse: bool = False) -> str:
+        """Follow redirects and post every form back, logging in as `login`, until a page has no form.
+
+        Answers that page, or the URL of another server to which the last redirect leads.
+        """
         answer = self.send("GET", _path(url))
         for _ in range(20):
             action = _FORM_ACTION.search(answer.body)
+            if answer.location and urlsplit(answer.location).netloc not in {"", self._address}:
+                return answer.location
             if answer.location:
                 answer = self.send("GET", _path(answer.location))
             elif action is None:
                 return answer.body
             else:
                 fields = dict(_FORM_FIELD.findall(answer.body)) | {"login": login, "password": "any"}
+                if refuse and fields.pop("confirm", None):
+                    return self.send("POST", _path(action[1]), fields | {"abort": "yes"}).body
                 answer = self.send("POST", _path(action[1]), fields)
         raise AssertionError("the provider asks without end")
 

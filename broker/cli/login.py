@@ -1,0 +1,183 @@
+"""`broker login`: log in at the company's identity provider, by the browser of this machine or by another device."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from broker.cli import durations
+from broker.cli.exits import Exit
+from broker.cli.output import plain, talk
+from broker.cli.parsing import guide
+from broker.client import Access, Broker, BrokerProblem, Misconfigured
+from broker.client.browser import browser_login
+from broker.client.device import device_login
+from broker.client.proofs import ALGORITHM, ProofKey
+from broker.client.providers import Provider, claims_of, discovered
+from broker.client.sessions import Service, Session, remembered_service
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+    from typing import Any
+
+    from broker.cli.parsing import Parser
+    from broker.client.device import Invitation
+    from broker.client.providers import Grant
+
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+
+
+EXAMPLES = """\
+broker login https://broker.example.com  # the address is remembered
+broker login --device  # no browser here: type a code on your phone
+broker login --issuer corp --max-age 5m  # a policy wants a fresh login
+"""
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments."""
+    guide(parser, EXAMPLES, see="broker whoami, broker logout, broker ssh")
+    parser.add_argument("url", metavar="URL", nargs="?", help="of the service (default: BROKER_URL, else the last one)")
+    parser.add_argument("--issuer", metavar="NAME", default="", help="the identity provider, where there are several")
+    parser.add_argument("--device", action="store_true", help="type a code on another device, such as your phone")
+    parser.add_argument("--no-browser", action="store_true", help="open no browser, only show the address")
+    parser.add_argument(
+        "--ca-file", metavar="FILE", help="the authority of the service's certificate; it is remembered"
+    )
+    parser.add_argument("--acr", metavar="VALUE", default="", help="the kind of login to ask for, as a policy demands")
+    parser.add_argument("--max-age", metavar="TIME", type=durations.seconds, help="log in anew when it was longer ago")
+
+
+def run(arguments: Namespace) -> int:
+    """Log in, keep what comes back, and say who one is."""
+    service = _service(arguments)
+    metadata = service.metadata()
+    issuer = _issuer(metadata, arguments.issuer)
+    elsewhere = service.elsewhere()
+    provider = Provider(elsewhere, issuer["issuer"], issuer["cli_client_id"], discovered(elsewhere, issuer["issuer"]))
+    if provider.proves_possession and ALGORITHM in metadata.get("dpop_signing_alg_values_supported", ()):
+        provider.key = ProofKey.generate()
+    grant = _granted(arguments, provider, _form(arguments, issuer))
+    service.issuer, service.subject = provider.issuer, str(claims_of(grant.access_token).get("sub", ""))
+    Session(os.environ, service).keep(provider, grant, str(issuer.get("resource", "")))
+    _welcome(service, grant)
+    return Exit.OK
+
+
+def _service(arguments: Namespace) -> Service:
+    """Answer the service that is meant; what it was reached by before is used again."""
+    url = (arguments.url or os.environ.get("BROKER_URL", "")).rstrip("/")
+    service = remembered_service(os.environ, url)
+    if service is None and not url:
+        raise Misconfigured("which service? Type `broker login https://broker.example.com`, or set BROKER_URL")
+    service = service or Service(url)
+    given = {name: os.environ.get(f"BROKER_{name.upper()}") for name in ("ca_file", "client_cert", "client_key")}
+    given["ca_file"] = arguments.ca_file or given["ca_file"]
+    for name, path in given.items():
+        if path:
+            setattr(service, name, os.path.abspath(path))  # noqa: PTH100  # pathlib alone costs five milliseconds
+    Access(service.url, _NoToken())  # whether it can be the address of a service
+    return service
+
+
+class _NoToken:
+    """Stands in where nobody has logged in yet."""
+
+    remedy = "type `broker login`"
+
+    def current(self) -> Any:  # noqa: ANN401  # never answers
+        """There is none."""
+        raise Misconfigured(self.remedy)
+
+    def renewed(self, refused: object) -> None:
+        """There is none."""
+
+
+def _issuer(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Choose the identity provider: the only one where people can log in by the command line, or the one of a name."""
+    offered = {
+        str(each.get("name")): each
+        for each in metadata["issuers"]
+        if isinstance(each, dict) and each.get("cli_client_id") and isinstance(each.get("issuer"), str)
+    }
+    if not offered:
+        raise Misconfigured("nobody can log in by the command line here: an operator sets `cli_client_id` of an issuer")
+    if name in offered or (not name and len(offered) == 1):
+        return dict(offered.get(name) or next(iter(offered.values())))
+    raise Misconfigured(f"which identity provider? Add --issuer: {', '.join(map(plain, sorted(offered)))}")
+
+
+def _form(arguments: Namespace, issuer: Mapping[str, Any]) -> dict[str, str]:
+    """Write down what is asked for."""
+    scopes = issuer.get("scopes") or ["openid", "offline_access"]
+    asked = {
+        "scope": " ".join(map(str, scopes)),
+        "resource": str(issuer.get("resource", "")),
+        "acr_values": arguments.acr,
+        "max_age": "" if arguments.max_age is None else str(arguments.max_age),
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def _granted(arguments: Namespace, provider: Provider, form: Mapping[str, str]) -> Grant:
+    """Log in by the way that is at hand."""
+    browser, opens = _has_browser(os.environ), _has_browser(os.environ) and not arguments.no_browser
+    by_code = bool(provider.endpoint("authorization_endpoint"))
+    by_device = bool(provider.endpoint("device_authorization_endpoint"))
+    if by_code and not arguments.device and (browser or not by_device):
+        return browser_login(provider, form, lambda url: _show_browser(url, opens=opens))
+    return device_login(provider, form, lambda invitation: _invite(invitation, opens=opens))
+
+
+def _has_browser(environment: Mapping[str, str]) -> bool:
+    """Tell whether a browser of this machine would be seen by who sits before the terminal."""
+    if environment.get("SSH_CONNECTION"):
+        return False
+    return sys.platform in {"darwin", "win32"} or any(environment.get(name) for name in _SCREENS)
+
+
+def _show_browser(url: str, *, opens: bool) -> None:
+    talk("log in by the browser; if it does not open, go to")
+    sys.stderr.write(f"\n  {plain(url)}\n\n")
+    _open(url, wanted=opens)
+
+
+def _invite(invitation: Invitation, *, opens: bool) -> None:
+    talk(f"open {invitation.url} on any device, and type this code:")
+    sys.stderr.write(f"\n    {invitation.code}\n\n")
+    if invitation.complete:
+        talk(f"or go there with the code in it: {invitation.complete}")
+    _open(invitation.complete or invitation.url, wanted=opens)
+    talk("waiting for you to confirm …")
+
+
+def _open(url: str, *, wanted: bool) -> None:
+    if wanted:
+        import webbrowser
+
+        webbrowser.open(url)
+
+
+def _welcome(service: Service, grant: Grant) -> None:
+    """Say who one is, as the service sees it; a login that the service does not take is told of at once."""
+    environment = {**os.environ, "BROKER_URL": service.url}
+    held = [name for name in ("BROKER_TOKEN", "BROKER_TOKEN_FILE") if environment.pop(name, None)]
+    with Broker.from_environment(environment) as broker:
+        try:
+            me = broker.whoami()
+        except BrokerProblem as problem:
+            if problem.code == "invalid_token":
+                problem.next = (
+                    "the login worked, but the service does not take its token; give an operator the request id"
+                )
+            raise
+    bound = ", bound to this machine" if me["bound"] else ""
+    groups = f" ({', '.join(me['groups'])})" if me["groups"] else ""
+    until = time.strftime("%H:%M", time.localtime(grant.expires_at)) if grant.expires_at else "it ends"
+    renewed = ", then renewed by itself" if grant.refresh_token else ""
+    talk(f"you are {me['issuer']}/{me['subject']}{groups} until {until}{renewed}{bound}")
+    for name in held:
+        talk(f"warning: {name} is set, and goes before this login: unset {name}")

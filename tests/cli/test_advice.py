@@ -1,0 +1,101 @@
+"""What happened, why, what now: each refusal, with the command to type."""
+
+import shlex
+
+import pytest
+
+from broker.cli import advice
+from broker.cli.main import parser_of
+from broker.client.errors import BrokerProblem, Misconfigured, NotReady, Unreachable, Untrusted
+from broker.errors import BrokerError
+from tests.doubles.client import ServiceDouble, problem
+
+from .conftest import Terminal
+
+GET = ["get", "web-1"]
+
+
+def refusal(code: str, retry_after: int | None = None, **members: object) -> BrokerProblem:
+    document = {"code": code, "detail": "No."} | members
+    return BrokerProblem(409, document, retry_after)  # type: ignore[arg-type]  # as it comes over the wire
+
+
+def codes(kind: type[BrokerError] = BrokerError) -> set[str]:
+    return {kind.code} | {code for each in kind.__subclasses__() for code in codes(each)}
+
+
+def test_every_refusal_says_what_to_do_now() -> None:
+    own = {"reason_required", "ticket_required", "invalid_token", "invalid_request"}  # by option, by login, by its text
+    silent = {code for code in codes() if not advice.sentence(refusal(code))}
+
+    assert silent <= own | {BrokerError.code}
+
+
+def test_what_the_service_says_goes_first() -> None:
+    assert advice.sentence(refusal("denied", next="Ask Bob.")) == "Ask Bob."
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "typed"),
+    [
+        (refusal("reason_required"), GET, "broker get web-1 --reason TEXT"),
+        (refusal("ticket_required"), ["exec", "a", "--", "b", "c d"], "broker exec a --ticket ID -- b 'c d'"),
+        (refusal("reason_required", next="give a ticket"), GET, "broker get web-1 --reason TEXT --ticket ID"),
+        (refusal("password_not_ready", 5), [*GET, "--wait", "5s"], "broker get web-1 --wait 10m"),
+        (refusal("password_not_ready"), GET, ""),
+        (refusal("overloaded", 5), ["ls"], ""),
+        (refusal("ambiguous_instance", choices=["m/r/web-1", "n/r/web-1"]), GET, "broker get m/r/web-1"),
+        (refusal("host_key_changed"), GET, "broker hosts show web-1"),
+        (refusal("denied"), GET, ""),
+        (NotReady("no answer"), ["ssh", "web-1"], "broker ssh web-1 --wait 10m"),
+        (Misconfigured("BROKER_URL is not set"), GET, "broker login https://broker.example.com"),
+        (Misconfigured("this names no instance"), GET, ""),
+        (Untrusted("not sealed"), GET, ""),
+        (refusal("reason_required"), [], ""),
+    ],
+)
+def test_the_command_that_helps_is_written_down(error: Exception, words: list[str], typed: str) -> None:
+    assert isinstance(error, BrokerProblem | Misconfigured | NotReady | Untrusted)
+    assert advice.command(error, words) == typed
+
+
+def test_what_is_to_be_typed_parses() -> None:
+    for code in sorted(codes()):
+        for line in advice.command(refusal(code, 5, choices=["m/r/web-1"]), GET).split(" && "):
+            words = shlex.split(line.rpartition(";")[2])
+            if words[:1] == ["broker"]:
+                parser_of(words[1]).parse_args(words[2:])
+
+
+def test_an_unreachable_service_is_looked_at_by_another_program(terminal: Terminal) -> None:
+    assert advice.sentence(Unreachable("x")) == "is BROKER_URL right, and does the service run?"
+    said = terminal.broker("ls", BROKER_URL="https://127.0.0.1:1").stderr.splitlines()
+
+    assert said[0] == "broker: 127.0.0.1:1 refused the connection: nothing listens there"
+    assert said[2] == """broker:   type: curl -sS --cacert "$BROKER_CA_FILE" "$BROKER_URL/readyz\""""
+
+
+def test_a_certificate_that_is_not_trusted_leads_to_its_authority(terminal: Terminal) -> None:
+    said = terminal.broker("ls", BROKER_CA_FILE=None).stderr
+
+    assert "broker:   type: export BROKER_CA_FILE=" in said
+
+
+def test_what_no_broker_answers_is_told_apart(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/instances", problem(502, "", "Bad gateway."))
+
+    assert "no broker's answer" in terminal.broker("ls").stderr
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(10, "10 s"), (119, "119 s"), (1800, "30 min")])
+def test_a_long_wait_is_told_in_minutes(seconds: int, said: str, terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/instances", problem(429, "budget_exhausted", retry_after=seconds))
+
+    assert f"broker:   wait: {said}\n" in terminal.broker("ls").stderr
+
+
+def test_whoever_is_not_logged_in_is_told_to(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/instances", problem(401, "invalid_token"))
+
+    assert "broker:   type: broker login\n" in terminal.broker("ls", BROKER_TOKEN=None).stderr
+    assert "broker:   type: unset BROKER_TOKEN BROKER_TOKEN_FILE; broker login\n" in terminal.broker("ls").stderr
