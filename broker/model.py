@@ -270,8 +270,23 @@ class Obligation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """What would have allowed a denied request: one group more, and perhaps obligations beside.
+
+    `policies` are those that would decide; empty when they depend on the obligations.
+    """
+
+    group: str
+    policies: tuple[str, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the policies said. `policies` are the `@id`s that decided; `digest` names the policy set."""
+    """What the policies said. `policies` are the `@id`s that decided; `digest` names the policy set.
+
+    `nearest` is there only where somebody asked why not, and may know of the instance.
+    """
 
     allowed: bool
     policies: tuple[str, ...] = ()
@@ -279,6 +294,7 @@ class Decision:
     max_duration: timedelta | None = None
     obligations: tuple[Obligation, ...] = ()
     errors: tuple[str, ...] = ()
+    nearest: Nearest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

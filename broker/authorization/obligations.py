@@ -11,6 +11,9 @@ from broker.model import Caller, Obligation, RequestContext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from broker.authorization.snapshot import PolicySnapshot
+    from broker.model import Action, Instance
+
 MAX_APPROVALS = 5
 
 Circumstances = tuple[Caller, RequestContext]
@@ -81,3 +84,18 @@ def _minimal(
         if fewer and ask(*_apply(fewer, caller, context)):
             taken = fewer
     return tuple(taken)
+
+
+def lifting(
+    snapshot: PolicySnapshot, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
+) -> tuple[Obligation, ...]:
+    """Answer what would lift a denial by `snapshot`; () at once when no permit could ever hold for this question."""
+    candidates = snapshot.candidates(caller, action, resource)
+    if not any(rule.effect == "permit" for rule in candidates):
+        return ()
+    samples = dict.fromkeys(sample for rule in candidates for sample in rule.samples)
+
+    def ask(other: Caller, circumstances: RequestContext) -> bool:
+        return snapshot.decide(other, action, resource, circumstances).allowed
+
+    return obligations(ask, caller, context, samples)

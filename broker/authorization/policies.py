@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from broker.authorization.loading import load_snapshot
-from broker.authorization.obligations import obligations
+from broker.authorization.nearest import nearest
+from broker.authorization.obligations import lifting
 from broker.errors import PoliciesUnavailable
 from broker.model import Health
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker.authorization.snapshot import PolicySnapshot
-    from broker.model import Action, Caller, Decision, Instance, Obligation, RequestContext
+    from broker.model import Action, Caller, Decision, Instance, Nearest, RequestContext
 
 LIST_CHUNK = 32
 """How many decisions of a list are made before the event loop has its turn: about 3 ms."""
@@ -139,26 +140,19 @@ class Policies:
                 await asyncio.sleep(0)
         return decisions
 
+    def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:
+        """Answer which group more would allow what was denied; None when none does.
+
+        Raises:
+            PoliciesUnavailable: nothing was loaded.
+        """
+        return nearest(self.snapshot, caller, action, resource, context)
+
     def health(self) -> Health:
         """Tell whether the policies in force are those in the directory; if not, what is wrong with them."""
         if self._snapshot is None or self._trouble:
             return Health("policies", ready=False, detail=self._trouble or "no policies are loaded")
         return Health("policies", ready=True, detail=f"{len(self._snapshot.rules)} policies")
-
-
-def lifting(
-    snapshot: PolicySnapshot, caller: Caller, action: Action, resource: Instance | str, context: RequestContext
-) -> tuple[Obligation, ...]:
-    """Answer what would lift a denial by `snapshot`; () at once when no permit could ever hold for this question."""
-    candidates = snapshot.candidates(caller, action, resource)
-    if not any(rule.effect == "permit" for rule in candidates):
-        return ()
-    samples = dict.fromkeys(sample for rule in candidates for sample in rule.samples)
-
-    def ask(other: Caller, circumstances: RequestContext) -> bool:
-        return snapshot.decide(other, action, resource, circumstances).allowed
-
-    return obligations(ask, caller, context, samples)
 
 
 def _stamp(directory: Path) -> Stamp:

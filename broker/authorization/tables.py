@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from broker.authorization.cases import Case, Unreadable, read_table
-from broker.authorization.policies import lifting
+from broker.authorization.obligations import lifting
 from broker.authorization.rules import PolicyProblem
 
 if TYPE_CHECKING:

@@ -79,10 +79,11 @@ class DecidedDocument(TypedDict):
 
 
 class NearestDocument(TypedDict):
-    """The policies that would allow it, and what is missing for that."""
+    """One group more, and perhaps obligations beside, would allow it; `policies` are those that would decide."""
 
+    group: str
     policies: list[str]
-    missing: str
+    obligations: list[str]
 
 
 class DecisionDocument(TypedDict):
@@ -91,7 +92,8 @@ class DecisionDocument(TypedDict):
     decision: Literal["allow", "deny"]
     policies: list[str]
     obligations: list[str]
-    nearest: NotRequired[NearestDocument | None]
+    forbidden_by: NotRequired[list[str]]
+    nearest: NotRequired[NearestDocument]
 
 
 class CallerDocument(TypedDict):

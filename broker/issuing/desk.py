@@ -39,6 +39,7 @@ from broker.model import (
     InstanceRef,
     Issued,
     Lease,
+    Nearest,
     Obligation,
     Opened,
     Platform,
@@ -76,6 +77,10 @@ class Policies(Interface):
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
     ) -> Sequence[Decision]:
         """Answer the same question for many instances, in their order."""
+        ...
+
+    def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:
+        """Answer which group more would allow what was denied; None when none does."""
         ...
 
 
@@ -248,12 +253,23 @@ class CredentialDesk:
             raise
 
     async def preview(self, asking: Asking) -> Decision:
-        """Decide as `issue` would, and issue nothing. An instance that is not there is a denial."""
+        """Decide as `issue` would, and issue nothing. An instance that is not there is a denial.
+
+        Why not is told only to who may know that there is such an instance.
+        """
         try:
             instance = await self._find(asking)
         except Denied:
             return Decision(allowed=False)
-        return self._decide(asking, instance, asking.request.protocol or instance.platform.protocol)
+        protocol = asking.request.protocol or instance.platform.protocol
+        decision = self._decide(asking, instance, protocol)
+        if decision.allowed or decision.obligations:
+            return decision
+        context = asking.context(self._clock())
+        if not self._policies.decide(asking.caller, Action.LIST, instance, context).allowed:
+            return Decision(allowed=False)
+        nearest = self._policies.nearest(asking.caller, Action(protocol), instance, context)
+        return replace(decision, nearest=nearest)
 
     async def _find(self, asking: Asking) -> Instance:
         """Answer the one instance that is meant; raises Denied when there is none that the caller may know of."""

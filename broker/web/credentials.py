@@ -10,7 +10,17 @@ from pydantic import AfterValidator, Field
 from broker import errors
 from broker.delivery.sealing import Recipient, recipient, seal
 from broker.issuing.desk import Asking
-from broker.model import Caller, CredentialRequest, Decision, Issued, RdpCredential, Receipt, SshCredential, rfc3339
+from broker.model import (
+    Caller,
+    CredentialRequest,
+    Decision,
+    Issued,
+    Nearest,
+    RdpCredential,
+    Receipt,
+    SshCredential,
+    rfc3339,
+)
 from broker.model import Protocol as AccessProtocol
 from broker.web.encoding import base64_text
 from broker.web.routes import Answer, Guarded, Input, Nothing, Output, Visit
@@ -123,12 +133,26 @@ class CredentialOut(Output):
     audit: ReceiptOut
 
 
+class NearestOut(Output):
+    """One group more, and perhaps obligations beside, would allow it; `policies` are those that would decide."""
+
+    group: str
+    policies: list[str]
+    obligations: list[str]
+
+
 class DecisionAnswer(Output):
-    """What the policies would say. `obligations` are what would turn a denial into a permit."""
+    """What the policies would say.
+
+    `obligations` are what would turn a denial into a permit. For who may know of the instance, `forbidden_by` names
+    the policies that forbid it, and `nearest` what would allow it.
+    """
 
     decision: Literal["allow", "deny"]
     policies: list[str]
     obligations: list[str]
+    forbidden_by: list[str] | None = None
+    nearest: NearestOut | None = None
 
     @classmethod
     def of(cls, decision: Decision) -> Self:
@@ -137,7 +161,17 @@ class DecisionAnswer(Output):
             decision="allow" if decision.allowed else "deny",
             policies=list(decision.policies) if decision.allowed else [],
             obligations=[str(obligation) for obligation in decision.obligations],
+            forbidden_by=None if decision.allowed else list(decision.policies) or None,
+            nearest=_nearest(decision.nearest),
         )
+
+
+def _nearest(nearest: Nearest | None) -> NearestOut | None:
+    if nearest is None:
+        return None
+    return NearestOut(
+        group=nearest.group, policies=list(nearest.policies), obligations=[str(each) for each in nearest.obligations]
+    )
 
 
 class Desk(Protocol):
@@ -199,7 +233,8 @@ class Credentials:
 
     async def decide(self, visit: Visit[Nothing, CredentialBody], caller: Caller) -> Answer:
         """Answer 200 with the decision."""
-        return Answer(DecisionAnswer.of(await self._desk.preview(_asking(visit, caller))))
+        decision = await self._desk.preview(_asking(visit, caller))
+        return Answer(DecisionAnswer.of(decision).model_dump(exclude_none=True))
 
     async def _issue(self, visit: Visit[Nothing, CredentialBody], caller: Caller) -> Issued:
         """Issue once; a retry under the same Idempotency-Key joins the call that is still running.

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.authorization.policies import lifting
+from broker.authorization.obligations import lifting
 from broker.model import Action, Caller, Instance, Obligation, RequestContext
 from tests.authorization.quick import quick
 

@@ -201,9 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write(self, answer: Answer) -> None:
         content = json.dumps(answer.document).encode() if answer.content is None else answer.content
-        self.send_response(answer.status)
+        self.send_response_only(answer.status)
         kind = "application/json" if answer.status < 400 else "application/problem+json"
-        for name, value in ({"Content-Type": kind, "Content-Length": str(len(content))} | answer.headers).items():
+        usual = {"Date": self.date_time_string(), "Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (usual | answer.headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

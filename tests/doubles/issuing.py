@@ -18,6 +18,7 @@ from broker.model import (
     HostKey,
     Instance,
     InstanceRef,
+    Nearest,
     Obligation,
     Opened,
     Platform,
@@ -105,6 +106,10 @@ class TablePolicies:
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
     ) -> Sequence[Decision]:
         return [self.decide(caller, action, each, context) for each in instances]
+
+    def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:
+        del caller, action, resource, context
+        return Nearest(group="somewhere")
 
 
 class DiaryGateway:

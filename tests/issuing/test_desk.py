@@ -10,7 +10,18 @@ import pytest
 
 from broker import errors
 from broker.issuing.desk import Asking, CredentialDesk
-from broker.model import Action, CredentialRequest, HostKey, Instance, Issued, Obligation, Platform, Protocol
+from broker.model import (
+    Action,
+    CredentialRequest,
+    Decision,
+    HostKey,
+    Instance,
+    Issued,
+    Nearest,
+    Obligation,
+    Platform,
+    Protocol,
+)
 from tests.doubles.issuing import (
     CALLER,
     NOW,
@@ -255,6 +266,15 @@ async def test_a_preview_decides_and_leaves_nothing_behind() -> None:
     missing = replace(asking, request=credential_request("nowhere"))
     assert not (await office.desk.preview(missing)).allowed
     assert office.diary == []
+
+
+async def test_why_not_is_told_only_to_who_may_know_of_the_instance() -> None:
+    asking = Asking(caller=CALLER, request=credential_request(), source=SOURCE, request_id="r1")
+    known = desk(policies=TablePolicies([(Action.LIST, "web-1")]))
+    assert (await known.desk.preview(asking)).nearest == Nearest(group="somewhere")
+    hidden = desk(policies=TablePolicies([]))
+    missing = replace(asking, request=credential_request("nowhere"))
+    assert await hidden.desk.preview(asking) == await hidden.desk.preview(missing) == Decision(allowed=False)
 
 
 OLD, NEW = (HostKey(algorithm="ssh-ed25519", public_key="AAAA", sha256=digit * 64) for digit in "01")
