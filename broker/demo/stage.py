@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import pwd
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -174,14 +175,15 @@ def _sshd(folder: Path, stack: AsyncExitStack) -> Sshd | None:
     """Start a real sshd where one is installed."""
     if not (shutil.which("ssh") and shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")):
         return None
-    return stack.enter_context(Sshd(folder / "sshd", trusted_ca="", principals=["ec2-user"]))
+    return stack.enter_context(Sshd(folder / "sshd", trusted_ca="", principals=[pwd.getpwuid(os.getuid()).pw_name]))
 
 
 def _company(folder: Path, sshd: Sshd | None) -> Fixture:
     """Answer a company with servers of every kind; `web-1` is a real one where there is an sshd."""
     linux = {"blueprint": "amazon_linux_2023", "bundle": "nano_3_0", "public_ip": "127.0.0.1"}
     windows = {"blueprint": "windows_server_2022", "bundle": "medium_win_3_0", "public_ip": "127.0.0.1"}
-    real: dict[str, Any] = {"host_keys": [str(sshd.host_key_file)]} if sshd else {}
+    # It runs as whoever plays the demonstration, so it has this one user.
+    real: dict[str, Any] = {"host_keys": [str(sshd.host_key_file)], "username": sshd.user} if sshd else {}
     port = str(sshd.port) if sshd else "22"
     here, there = {"region": "eu-west-1"}, {"region": "us-east-1"}
     instances: Sequence[dict[str, Any]] = [

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from broker.client.leases import forget
 from broker.demo.stage import ALICE, BOB, CAROL, Person, Stage
 
 TAMPERED, DENIED, NEEDS_MORE = 1, 3, 6
@@ -70,19 +71,11 @@ class Story:
         if self._stage.sshd is None:
             self._tell("(no sshd is installed here, so nobody logs in; the certificate is real all the same)")
             return
-        login = await asyncio.to_thread(
-            self._stage.sshd.login,
-            private_key=credential["ssh"]["private_key"],
-            certificate=credential["ssh"]["certificate"],
-            known_hosts="\n".join(credential["ssh"]["known_hosts"]),
-            command=("echo", "in"),
-        )
-        self._say(f"    {self._faint('alice $')} ssh -i … {self._stage.sshd.user}@{credential['host']} echo in")
-        if login.returncode != 0 or login.stdout != "in\n":
-            raise Disappointment(f"the login failed: {login.stderr}")
-        self._tell(
-            f"in: a real sshd took the certificate for {credential['username']}; its host key was the pinned one"
-        )
+        login = await self._expect(0, ALICE, ["ssh", "web-1", "--reason", "checkout is slow", "--", "echo", "in"])
+        if login.out != "in\n":
+            raise Disappointment(f"the login failed: {login.err}")
+        await asyncio.to_thread(forget, self._apart())
+        self._tell("in: a real sshd took the certificate, and proved itself by the pinned key; ours is in no file")
 
     async def _windows(self) -> None:
         self._open_act("alice asks for win-1, whose password is sealed to a key pair of the company")
@@ -146,6 +139,11 @@ class Story:
             raise Disappointment(f"exit code {shown.code}: {shown.err}")
         return shown
 
+    def _apart(self) -> dict[str, str]:
+        """Keep what the command line remembers, and the keys in agents, apart from those of who plays this."""
+        (self._stage.folder / "run").mkdir(mode=0o700, exist_ok=True)
+        return {"XDG_RUNTIME_DIR": str(self._stage.folder / "run"), "SSH_AUTH_SOCK": ""}
+
     async def _run(self, person: Person, words: Sequence[str]) -> Shown:
         folder = f"{self._stage.folder}/"
         line = shlex.join(["broker", *words]).replace(folder, "")
@@ -155,7 +153,7 @@ class Story:
             "-m",
             "broker",
             *words,
-            env={**os.environ, **self._stage.environment(person)},
+            env={**os.environ, **self._stage.environment(person), **self._apart()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
