@@ -1,0 +1,105 @@
+"""The instance and the policies: which one is meant, may I know of it, may I in, and does it run?"""
+
+from __future__ import annotations
+
+from broker.client.diagnosis.finding import Finding, ok, problem
+from broker.client.errors import BrokerProblem, ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker.client import Broker
+    from broker.client.documents import DecisionDocument, InstanceDocument, NearestDocument
+
+OPTIONS = {
+    "mfa": "`broker login` with a second factor",
+    "fresh_login": "`broker login` again",
+    "reason": "--reason TEXT",
+    "ticket": "--ticket ID",
+    "approval": "an approval by a second person",
+}
+"""What to type for an obligation."""
+
+CAUSES = {
+    "ambiguous_instance": "ambiguous",
+    "protocol_not_supported": "wrong-protocol",
+    "instance_not_running": "not-running",
+    "password_not_ready": "not-ready",
+    "host_key_changed": "host-key-changed",
+    "key_not_held": "key-not-held",
+    "password_undecryptable": "password-undecryptable",
+    "upstream_error": "upstream",
+    "upstream_unavailable": "upstream",
+    "audit_unavailable": "audit",
+    "policies_unavailable": "service-unready",
+    "overloaded": "rate-limited",
+    "rate_limited": "rate-limited",
+    "budget_exhausted": "rate-limited",
+    "invalid_token": "token-refused",
+}
+"""The cause behind a code of the service."""
+
+
+def refused(check: str, error: ClientError) -> Finding:
+    """Turn what the service refused into a finding."""
+    if not isinstance(error, BrokerProblem):
+        return problem(check, "service-refused", str(error))
+    cause = CAUSES.get(error.code, "service-refused")
+    if cause == "not-running" and "address" in error.detail:
+        cause = "no-address"
+    more = [f"choose {', '.join(error.choices)}"] if error.choices else []
+    more += [f"try again in {error.retry_after} s"] if error.retry_after else []
+    more += [f"AWS says {error.upstream_code}"] if error.upstream_code else []
+    more += [f"request {error.request_id}"] if error.request_id else []
+    return problem(check, cause, "; ".join([f"{error.detail} ({error.code or error.status})", *more]))
+
+
+def named(instances: Sequence[InstanceDocument], name: str) -> list[InstanceDocument]:
+    """Answer the instances that a name may mean."""
+    return [each for each in instances if name in {each["name"], _full(each)}]
+
+
+def decided(broker: Broker, instance: str, protocol: str | None, reason: str, ticket: str, *, listed: bool) -> Finding:
+    """Ask the policies, and say why not."""
+    try:
+        answer = broker.decision(instance, protocol=protocol, reason=reason, ticket=ticket)
+    except ClientError as error:
+        return refused("policy", error)
+    if answer["decision"] == "allow":
+        return ok("policy", f"allowed by {', '.join(answer['policies'])}")
+    return _denied(answer, listed=listed)
+
+
+def _denied(answer: DecisionDocument, *, listed: bool) -> Finding:
+    if answer["obligations"]:
+        missing = _missing(answer["obligations"])
+        return problem("policy", "obligation", f"the policies would allow it with {missing}", f"ask again: {missing}")
+    if forbidding := answer.get("forbidden_by"):
+        return problem("policy", "forbidden", f"a policy forbids it: {', '.join(forbidding)}")
+    if nearest := answer.get("nearest"):
+        return problem("policy", "group-missing", _nearest(nearest))
+    if listed:
+        return problem("policy", "no-policy", "you may see the instance, but no policy lets you in")
+    return problem("policy", "not-visible", "it is not there, or not visible to you: the service does not say which")
+
+
+def _nearest(nearest: NearestDocument) -> str:
+    deciding = f" ({', '.join(nearest['policies'])})" if nearest["policies"] else ""
+    beside = f", with {_missing(nearest['obligations'])}" if nearest["obligations"] else ""
+    return f"you are not in the group {nearest['group']}, whose members are let in{deciding}{beside}"
+
+
+def _missing(obligations: Sequence[str]) -> str:
+    return " and ".join(OPTIONS.get(each, each) for each in obligations)
+
+
+def running(found: InstanceDocument) -> Finding:
+    """Look at the state that the listing told."""
+    if found["state"] != "running":
+        return problem("state", "not-running", f"the instance is {found['state']}")
+    return ok("state", "the instance is running")
+
+
+def _full(each: InstanceDocument) -> str:
+    return f"{each['account']}/{each['region']}/{each['name']}"
