@@ -7,14 +7,17 @@ from functools import partial
 
 from broker.cli import durations, output
 from broker.cli.service import service
-from broker.client import Misconfigured, new_idempotency_key
+from broker.client import BrokerProblem, Misconfigured, new_idempotency_key
 from broker.client.waiting import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
+    from broker.client import Broker
     from broker.client.documents import CredentialDocument
+    from broker.client.lease import Purpose
 
 
 def add_arguments(parser: ArgumentParser, *, wait: str = "0s") -> None:
@@ -54,6 +57,62 @@ def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str 
     for warning in credential.get("warnings", []):
         output.talk(f"warning: {warning}")
     return credential
+
+
+def granted(
+    instance: str, protocol: str, purpose: Purpose, seconds: float, usable: Callable[[CredentialDocument], None]
+) -> CredentialDocument:
+    """Ask for a credential that a person uses at once, as long as it helps; say until when it holds, and its warnings.
+
+    Args:
+        instance: a bare name, or `account/region/name`.
+        protocol: `ssh` or `rdp`.
+        purpose: what for.
+        seconds: how long to wait for what is not ready yet.
+        usable: raises NotReady for a credential that is of no use yet; another one is asked for then.
+
+    Raises:
+        ClientError: there is none to be had.
+    """
+    with service() as broker, output.Progress(seconds) as progress:
+        attempt = _Attempt(broker, instance, protocol, purpose, usable)
+        try:
+            credential = patiently(attempt, seconds, progress.notice, sleep=progress.sleep)
+        except BrokerProblem as problem:
+            if problem.code == "protocol_not_supported":
+                problem.next = f"`broker {'rdp' if protocol == 'ssh' else 'ssh'} {instance}` opens it"
+            raise
+    output.talk(f"{instance} is open until {credential['lease']['expires_at']} (lease {credential['lease']['id']})")
+    for warning in credential.get("warnings", []):
+        output.talk(f"warning: {warning}")
+    return credential
+
+
+class _Attempt:
+    """Asks under one key until there is an answer; after one that is of no use, the next is asked anew."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        instance: str,
+        protocol: str,
+        purpose: Purpose,
+        usable: Callable[[CredentialDocument], None],
+    ) -> None:
+        self._broker = broker
+        self._instance = instance
+        self._protocol = protocol
+        self._purpose = purpose
+        self._usable = usable
+        self._key = new_idempotency_key()
+
+    def __call__(self) -> CredentialDocument:
+        credential = self._broker.credential(
+            self._instance, protocol=self._protocol, **self._purpose.document(), idempotency_key=self._key
+        )
+        self._key = new_idempotency_key()
+        self._usable(credential)
+        return credential
 
 
 def private_folder() -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from broker.cli import output
-from broker.cli.service import service
-from broker.client import BrokerProblem, Misconfigured, new_idempotency_key
+from broker.cli import asking, output
+from broker.client import Misconfigured
 from broker.client.errors import HostKeysUnknown
 from broker.client.leases import QUEUE_SECONDS, Leases
 from broker.client.names import is_well_formed
-from broker.client.waiting import patiently
 from broker.client.whose import person, service_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from broker.client import Broker
     from broker.client.documents import CredentialDocument
     from broker.client.lease import Lease, Purpose
 
@@ -41,33 +38,9 @@ def opened(instance: str, purpose: Purpose, seconds: float) -> Lease:
 
 def _ask(instance: str, purpose: Purpose, seconds: float) -> CredentialDocument:
     """Ask the service, as long as it helps."""
-    with service() as broker:
-        try:
-            credential = patiently(_Attempt(broker, instance, purpose), seconds, output.talk)
-        except BrokerProblem as problem:
-            if problem.code == "protocol_not_supported":
-                problem.next = f"`broker rdp {instance}` opens it"
-            raise
-    output.talk(f"{instance} is open until {credential['lease']['expires_at']} (lease {credential['lease']['id']})")
-    for warning in credential["warnings"]:
-        output.talk(f"warning: {warning}")
-    return credential
+    return asking.granted(instance, "ssh", purpose, seconds, _usable)
 
 
-class _Attempt:
-    """Asks under one key until there is an answer; one without host keys is of no use, and the next is asked anew."""
-
-    def __init__(self, broker: Broker, instance: str, purpose: Purpose) -> None:
-        self._broker = broker
-        self._instance = instance
-        self._purpose = purpose
-        self._key = new_idempotency_key()
-
-    def __call__(self) -> CredentialDocument:
-        credential = self._broker.credential(
-            self._instance, protocol="ssh", **self._purpose.document(), idempotency_key=self._key
-        )
-        if "ssh" in credential and not credential["ssh"]["known_hosts"]:
-            self._key = new_idempotency_key()
-            raise HostKeysUnknown
-        return credential
+def _usable(credential: CredentialDocument) -> None:
+    if "ssh" in credential and not credential["ssh"]["known_hosts"]:
+        raise HostKeysUnknown

@@ -11,23 +11,20 @@ import time
 from broker.cli import asking, durations, output
 from broker.cli.launching import launch
 from broker.cli.parsing import guide
-from broker.cli.service import service
 from broker.cli.ssh import purpose_of
-from broker.client import BrokerProblem, Misconfigured, clipboard, new_idempotency_key
+from broker.client import Misconfigured, clipboard
 from broker.client.names import is_well_formed
 from broker.client.rdp import clients
 from broker.client.rdp.freerdp import version_in
 from broker.client.rdp.pins import CertificateUnknown, hold_to
 from broker.client.rdp.probe import await_answer
 from broker.client.rdp.session import Session
-from broker.client.waiting import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from broker.cli.parsing import Parser
-    from broker.client import Broker
     from broker.client.documents import CredentialDocument
     from broker.client.lease import Purpose
 
@@ -88,7 +85,9 @@ def run(arguments: Namespace) -> int:
     board = None if client.pins else clipboard.find(shutil.which, os.environ)
     deadline = time.monotonic() + arguments.wait
     session = _opened(arguments.instance, purpose_of(arguments, os.environ), arguments.wait)
-    found = await_answer(session.host, session.port, deadline - time.monotonic(), output.talk)
+    left = deadline - time.monotonic()
+    with output.Progress(left) as progress:
+        found = await_answer(session.host, session.port, left, progress.notice, sleep=progress.sleep)
     hold_to(session.pins, found.certificate_sha256, session.address)
     code = launch(client, program, session, extras, os.environ, board, arguments.clipboard)
     if code > _NOT_IN and client.pins:
@@ -115,35 +114,10 @@ def _version(program: str) -> int:
 
 
 def _opened(instance: str, purpose: Purpose, seconds: float) -> Session:
-    """Ask the service, as long as it helps; say what was granted, and what the service warns of."""
-    with service() as broker, output.Progress(seconds) as progress:
-        attempt = _Attempt(broker, instance, purpose)
-        try:
-            credential = patiently(attempt, seconds, progress.notice, sleep=progress.sleep)
-        except BrokerProblem as problem:
-            if problem.code == "protocol_not_supported":
-                problem.next = f"`broker ssh {instance}` opens it"
-            raise
-    output.talk(f"{instance} is open until {credential['lease']['expires_at']} (lease {credential['lease']['id']})")
-    for warning in credential.get("warnings", []):
-        output.talk(f"warning: {warning}")
-    return Session.of(credential)
+    """Ask the service, as long as it helps."""
+    return Session.of(asking.granted(instance, "rdp", purpose, seconds, _usable))
 
 
-class _Attempt:
-    """Asks under one key until there is an answer; one without a certificate is of no use, and the next is anew."""
-
-    def __init__(self, broker: Broker, instance: str, purpose: Purpose) -> None:
-        self._broker = broker
-        self._instance = instance
-        self._purpose = purpose
-        self._key = new_idempotency_key()
-
-    def __call__(self) -> CredentialDocument:
-        credential = self._broker.credential(
-            self._instance, protocol="rdp", **self._purpose.document(), idempotency_key=self._key
-        )
-        if not credential["rdp"]["certificate_sha256"]:
-            self._key = new_idempotency_key()
-            raise CertificateUnknown
-        return credential
+def _usable(credential: CredentialDocument) -> None:
+    if "rdp" in credential and not credential["rdp"]["certificate_sha256"]:
+        raise CertificateUnknown

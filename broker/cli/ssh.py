@@ -71,7 +71,9 @@ def run(arguments: Namespace) -> int:
     environment = client.child_environment(os.environ, instance)
     words = command(program, lease, instance, arguments.ssh_arguments)
     if client.knock(lease.host, lease.port) and not _is_proxied(words, environment):
-        client.await_port(lease, deadline - time.monotonic(), output.talk)
+        left = deadline - time.monotonic()
+        with output.Progress(left) as progress:
+            client.await_port(lease, left, progress.notice, sleep=progress.sleep)
         lease = opened(instance, purpose, 0)  # it may have ended meanwhile
         words = command(program, lease, instance, arguments.ssh_arguments)
     code = children.run(words, environment)

@@ -66,7 +66,7 @@ async def log_in(port: int, host_key: str, credential: dict[str, Any], username:
 
 
 async def test_asyncssh_lets_the_credential_in_and_keeps_others_out(scene: Scene, tmp_path: Path) -> None:
-    status, credential = await scene.post(ALICE, {"instance": "web-1", "reason": "x"})
+    status, credential = await scene.post(ALICE, {"instance": "db-1", "reason": "x"})
     assert status == 201
     async with ssh_server(tmp_path, scene.stage.emulator.ssh_ca_line) as (port, host_key):
         assert await log_in(port, host_key, credential, "ec2-user") == "in\n"

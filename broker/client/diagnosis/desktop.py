@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _SECONDS = 30.0
 _PROBED = 5.0
 _LOGON_FAILED = ("ERRCONNECT_LOGON_FAILURE", "ERRCONNECT_AUTHENTICATION_FAILED", "STATUS_LOGON_FAILURE")
+_NOT_IN = frozenset({131, 132, 134, 147})
+"""How FreeRDP 2 ends when a login is refused; some servers hang up on it, which it calls a failed connection (147).
+Who answers there was found to be right a moment before."""
 
 
 def tried(credential: CredentialDocument, folder: str, environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -79,6 +82,6 @@ def _login(session: Session, folder: str, environment: Mapping[str, str]) -> Fin
         return skipped("login", "xfreerdp did not end in time")
     if ended.returncode == 0:
         return ok("login", f"{session.username} gets in")
-    if any(text in ended.stdout + ended.stderr for text in _LOGON_FAILED):
+    if ended.returncode in _NOT_IN or any(text in ended.stdout + ended.stderr for text in _LOGON_FAILED):
         return problem("login", "password-changed", "Windows does not take the password that Lightsail reports")
     return skipped("login", f"xfreerdp could not try it (code {ended.returncode})")
