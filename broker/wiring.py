@@ -51,10 +51,11 @@ from broker.housekeeping import (
     watch_policies,
 )
 from broker.identity.authenticator import Authenticator
+from broker.identity.binding import HOLDER
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
-from broker.identity.replays import ReplayCache, ReplaysInMemory
+from broker.identity.replays import MOST_OF_ONE_KEY, ReplayCache, ReplaysInMemory
 from broker.issuing.desk import CredentialDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
@@ -154,7 +155,7 @@ async def replays(settings: Settings, clock: Clock) -> AsyncIterator[ReplayCache
     if database_file(settings):
         yield ReplaysInMemory(clock)
         return
-    async with opening.replays(settings.audit.database) as shared:
+    async with opening.replays(settings.audit.database, HOLDER, MOST_OF_ONE_KEY) as shared:
         yield shared
 
 

@@ -111,8 +111,8 @@ def lent(clipboard: Clipboard, secret: str, seconds: float, cleared: Callable[[]
 
     def expire() -> None:
         _take_away(clipboard, digest)
-        done.set()
         cleared()
+        done.set()
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
@@ -122,6 +122,8 @@ def lent(clipboard: Clipboard, secret: str, seconds: float, cleared: Callable[[]
         yield done
     finally:
         timer.cancel()
+        if timer.is_alive():
+            timer.join()  # in the middle of it: a thread that still talks when Python ends would abort it
         if not done.is_set():
             _take_away(clipboard, digest)
 

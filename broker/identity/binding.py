@@ -42,6 +42,9 @@ WINDOW: Final = timedelta(minutes=5)
 MAX_PROOF: Final = 4096
 """Bytes of a proof. A longer one is refused unread."""
 
+HOLDER: Final = 16
+"""Bytes of a proof's name that tell whose it is."""
+
 _SEGMENTS: Final = 3
 _TYPE: Final = "dpop+jwt"
 _HEADER: Final = frozenset({"typ", "alg", "jwk"})
@@ -141,7 +144,8 @@ def verify_proof(proof: UnverifiedProof, presented: Presented, token: str, bindi
         now: the time.
 
     Returns:
-        What names this proof among all others: 32 bytes, to be remembered so that it is used once only.
+        What names this proof among all others, to be remembered so that it is used once only: `HOLDER` bytes that all
+        proofs of one key share, and as many of its own.
 
     Raises:
         InvalidToken: any of the points 3 to 8 does not hold.
@@ -153,7 +157,8 @@ def verify_proof(proof: UnverifiedProof, presented: Presented, token: str, bindi
     thumbprint = thumbprint_of(proof.key)
     if binding.key is None or not hmac.compare_digest(binding.key.encode(), thumbprint.encode()):  # 8
         raise refused(Fault.BINDING_UNPROVED)
-    return hashlib.sha256(f"{thumbprint} {proof.claims['jti']}".encode()).digest()
+    named = (thumbprint, f"{thumbprint} {proof.claims['jti']}")
+    return b"".join(hashlib.sha256(text.encode()).digest()[:HOLDER] for text in named)
 
 
 def thumbprint_of(jwk: Mapping[str, object]) -> str:

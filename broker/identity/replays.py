@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from broker.errors import Overloaded
+from broker.errors import Overloaded, RateLimited
+from broker.identity.binding import HOLDER
 from broker.identity.nonces import LIFETIME
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ REMEMBERED_FOR: Final = LIFETIME + timedelta(minutes=2)
 """Longer than the nonce in a proof is taken."""
 
 
+MOST_OF_ONE_KEY: Final = 2000
+"""How many proofs of one key are remembered: about five a second. Nobody's haste is another's."""
+
+
 class ReplayCache(Protocol):
     """Remembers which proofs were used."""
 
@@ -24,7 +30,7 @@ class ReplayCache(Protocol):
         """Use a proof up; False when it was before.
 
         Args:
-            proof: what names it: 32 bytes.
+            proof: what names it, as `binding.verify_proof` answers.
             until: when it may be forgotten.
 
         Raises:
@@ -40,21 +46,27 @@ class ReplaysInMemory:
         clock: the time now.
         capacity: how many are remembered. When it is full of proofs that could still be used again, further ones are
             refused: forgetting one would let it in twice.
+        of_one_key: how many of one key are.
     """
 
-    def __init__(self, clock: Clock, capacity: int = 100_000) -> None:
+    def __init__(self, clock: Clock, capacity: int = 100_000, of_one_key: int = MOST_OF_ONE_KEY) -> None:
         self._clock = clock
         self._capacity = capacity
+        self._of_one_key = of_one_key
         self._until: dict[bytes, datetime] = {}
+        self._held: Counter[bytes] = Counter()
 
     async def spend(self, proof: bytes, until: datetime) -> bool:
-        """Use a proof up; False when it was before. Raises Overloaded when no more can be remembered."""
+        """Use a proof up; False when it was before. Raises RateLimited or Overloaded when it cannot be remembered."""
         if proof in self._until:
             return False
         self._forget()
+        if self._held[proof[:HOLDER]] >= self._of_one_key:
+            raise RateLimited(retry_after=60)
         if len(self._until) >= self._capacity:
             raise Overloaded(retry_after=1)
         self._until[proof] = until
+        self._held[proof[:HOLDER]] += 1
         return True
 
     def _forget(self) -> None:
@@ -62,3 +74,6 @@ class ReplaysInMemory:
         now = self._clock()
         while self._until and self._until[oldest := next(iter(self._until))] < now:
             del self._until[oldest]
+            self._held[oldest[:HOLDER]] -= 1
+            if not self._held[oldest[:HOLDER]]:
+                del self._held[oldest[:HOLDER]]

@@ -224,7 +224,7 @@ def _challenges(error: BrokerError, metadata: str) -> Iterator[str]:
     kind = "insufficient_user_authentication" if isinstance(error, StepUpRequired) else "invalid_token"
     proof = "use_dpop_nonce" if isinstance(error, NonceNeeded) else kind
     yield f'Bearer error="{kind}", resource_metadata="{metadata}"'
-    yield f'DPoP error="{proof}", algs="{" ".join(ALGORITHMS)}", resource_metadata="{metadata}"'
+    yield f'DPoP error="{proof}", algs="{_ALGORITHMS}", resource_metadata="{metadata}"'
 
 
 def _client_certificate(request: web.Request) -> bytes:

@@ -87,8 +87,11 @@ def test_a_sender_of_low_order_is_refused(key: SealingKey) -> None:
 @given(data=st.data())
 def test_one_changed_character_is_noticed(key: SealingKey, data: st.DataObject) -> None:
     sealed = seal(SECRET, recipient(key.jwk))
-    place = data.draw(st.sampled_from([index for index, character in enumerate(sealed) if character != "."]))
-    changed = data.draw(st.sampled_from("ABCDwxyz0189-_").filter(lambda other: other != sealed[place]))
+    # What is sealed is another text each time, so what is drawn must not depend on it.
+    places = [index for index, character in enumerate(sealed) if character != "."]
+    place = places[data.draw(st.integers(0, 2000)) % len(places)]
+    drawn = data.draw(st.sampled_from("ABCDwxyz0189-_"))
+    changed = drawn if drawn != sealed[place] else "a"
     mutant = sealed[:place] + changed + sealed[place + 1 :]
     try:
         assert key.open(mutant) == SECRET  # the last character of a part may hold bits that mean nothing

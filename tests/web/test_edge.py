@@ -55,7 +55,10 @@ async def test_whoever_is_not_vouched_for_gets_one_and_the_same_401(
         "status": 401,
         "code": "invalid_token",
     }
-    assert "resource_metadata=" in response.headers["WWW-Authenticate"]
+    bearer, dpop = response.headers.getall("WWW-Authenticate")
+    metadata = f'resource_metadata="{client.make_url("/.well-known/oauth-protected-resource")}"'
+    assert bearer == f'Bearer error="invalid_token", {metadata}'
+    assert dpop == f'DPoP error="invalid_token", algs="ES256 ES384 EdDSA Ed25519 RS256 PS256", {metadata}'
 
 
 async def test_a_token_in_the_query_is_not_looked_at(client: Client, hall: Hall) -> None:
@@ -258,3 +261,21 @@ async def test_the_private_key_is_in_the_answer_and_nowhere_else(client: Client,
     assert json.loads(log.getvalue())["route"] == "/v1/credentials"
     assert b"not a key" not in log.getvalue()
     assert "not a key" not in await (await client.get("/metrics")).text()
+
+
+async def test_the_metadata_say_how_tokens_may_be_bound_and_how_to_log_in(client: Client) -> None:
+    document = await (await client.get("/.well-known/oauth-protected-resource")).json()
+    assert document["dpop_signing_alg_values_supported"][0] == "ES256"
+    assert document["dpop_bound_access_tokens_required"] is False
+    assert document["tls_client_certificate_bound_access_tokens"] is False
+    assert document["issuers"] == [
+        {
+            "name": "corp",
+            "issuer": "https://id.example.com",
+            "audience": "lightsail-broker",
+            "require_binding": False,
+            "cli_client_id": "cli",
+            "scopes": ["openid", "creds"],
+            "resource": "https://broker.example.com",
+        }
+    ]

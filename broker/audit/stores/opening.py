@@ -45,8 +45,8 @@ def reader(database: str | Path, *, patience: float = 2.0) -> Reader:
     return PostgresqlReader(_address(str(database)), patience=patience)
 
 
-def replays(database: str) -> AbstractAsyncContextManager[PostgresqlReplays]:
-    """Open what remembers used proofs for all brokers of a PostgreSQL database.
+def replays(database: str, holder: int, of_one_key: int) -> AbstractAsyncContextManager[PostgresqlReplays]:
+    """Open what remembers used proofs for all brokers of a PostgreSQL database; see `PostgresqlReplays`.
 
     Raises:
         StoreError: what it needs is not installed.
@@ -54,7 +54,7 @@ def replays(database: str) -> AbstractAsyncContextManager[PostgresqlReplays]:
     _require_driver()
     from broker.audit.stores.postgresql_replays import opened  # noqa: PLC0415 -- as above
 
-    return opened(_address(database))
+    return opened(_address(database), holder, of_one_key)
 
 
 def exists(database: str) -> bool:

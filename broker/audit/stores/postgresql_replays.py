@@ -16,7 +16,7 @@ import asyncpg
 
 from broker.audit.stores.address import Address
 from broker.audit.stores.postgresql_session import describe
-from broker.errors import AuditUnavailable
+from broker.errors import AuditUnavailable, RateLimited
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS spent_proofs(
     until TIMESTAMPTZ NOT NULL
 )
 """
+_IS_THERE: Final = "SELECT to_regclass('spent_proofs') IS NOT NULL"
+_HELD: Final = "SELECT count(*) FROM spent_proofs WHERE proof BETWEEN $1 AND $2 AND until > now()"
 _SPEND: Final = "INSERT INTO spent_proofs(proof, until) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _FORGET: Final = "DELETE FROM spent_proofs WHERE until < now() - interval '1 minute'"
 _TAKEN: Final = "INSERT 0 1"
@@ -36,15 +38,32 @@ _FORGET_EVERY: Final = 300.0
 
 
 class PostgresqlReplays:
-    """A `ReplayCache` of several brokers."""
+    """A `ReplayCache` of several brokers.
 
-    def __init__(self, pool: Pool) -> None:
+    Args:
+        pool: of connections.
+        holder: how many bytes of a proof's name tell whose it is.
+        of_one_key: how many proofs of one key are remembered.
+    """
+
+    def __init__(self, pool: Pool, holder: int, of_one_key: int) -> None:
         self._pool = pool
+        self._holder = holder
+        self._of_one_key = of_one_key
 
     async def spend(self, proof: bytes, until: datetime) -> bool:
-        """Use a proof up; False when any broker saw it before. Raises AuditUnavailable when nobody can tell."""
+        """Use a proof up; False when any broker saw it before.
+
+        Raises:
+            RateLimited: this key has used too many.
+            AuditUnavailable: nobody can tell.
+        """
+        least, most = (proof[: self._holder] + end * self._holder for end in (b"\0", b"\xff"))
         try:
-            return await self._pool.execute(_SPEND, proof, until, timeout=_SECONDS) == _TAKEN
+            async with asyncio.timeout(_SECONDS), self._pool.acquire() as connection:
+                if await connection.fetchval(_HELD, least, most) >= self._of_one_key:
+                    raise RateLimited(retry_after=60)
+                return bool(await connection.execute(_SPEND, proof, until) == _TAKEN)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as problem:
             raise AuditUnavailable(f"used proofs cannot be looked up: {describe(problem)}") from problem
 
@@ -59,8 +78,8 @@ class PostgresqlReplays:
 
 
 @asynccontextmanager
-async def opened(address: Address) -> AsyncIterator[PostgresqlReplays]:
-    """Connect, and make the table where it is missing.
+async def opened(address: Address, holder: int, of_one_key: int) -> AsyncIterator[PostgresqlReplays]:
+    """Connect, and make the table where it is missing; for the arguments see `PostgresqlReplays`.
 
     Raises:
         AuditUnavailable: the database cannot be used.
@@ -77,7 +96,7 @@ async def opened(address: Address) -> AsyncIterator[PostgresqlReplays]:
         await _made(pool)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as problem:
         raise AuditUnavailable(f"PostgreSQL at {address} cannot be used: {describe(problem)}") from problem
-    replays = PostgresqlReplays(pool)
+    replays = PostgresqlReplays(pool, holder, of_one_key)
     forgetting = asyncio.create_task(replays.forget())
     try:
         yield replays
@@ -87,7 +106,12 @@ async def opened(address: Address) -> AsyncIterator[PostgresqlReplays]:
 
 
 async def _made(pool: Pool) -> None:
-    """Make the table; of brokers that start at once, one makes it, and the others find it."""
+    """Make the table; of brokers that start at once, one makes it, and the others find it.
+
+    Where it is there already, the right to make tables is not needed.
+    """
+    if await pool.fetchval(_IS_THERE):
+        return
     try:
         await pool.execute(_TABLE)
     except asyncpg.UniqueViolationError:
