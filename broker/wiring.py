@@ -51,11 +51,10 @@ from broker.housekeeping import (
     watch_policies,
 )
 from broker.identity.authenticator import Authenticator
-from broker.identity.binding import HOLDER
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
-from broker.identity.replays import MOST_OF_ONE_KEY, ReplayCache, ReplaysInMemory
+from broker.identity.replays import MOST_OF_ONE, ReplayCache, ReplaysInMemory
 from broker.issuing.desk import CredentialDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
@@ -83,6 +82,7 @@ from broker.web.health import Description, TrustedIssuer
 from broker.web.hosts import Hosts
 from broker.web.instances import Instances
 from broker.web.leases import Leases
+from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
 from broker.web.server import Listener, bind, tls_context
 
 
@@ -155,7 +155,7 @@ async def replays(settings: Settings, clock: Clock) -> AsyncIterator[ReplayCache
     if database_file(settings):
         yield ReplaysInMemory(clock)
         return
-    async with opening.replays(settings.audit.database, HOLDER, MOST_OF_ONE_KEY) as shared:
+    async with opening.replays(settings.audit.database, MOST_OF_ONE) as shared:
         yield shared
 
 
@@ -299,7 +299,7 @@ async def service(
 ) -> AsyncIterator[Service]:
     """Run the service until the context ends; `bound` is an address that several processes share."""
     # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
-    secured = tls(settings)
+    secured, named = tls(settings), public_urls(settings)
     told = receivers(settings)
     policies = Policies(settings.policies.directory)
     snapshot = await asyncio.to_thread(policies.load)
@@ -378,7 +378,8 @@ async def service(
             Admission(share(settings.limits.concurrent_requests, settings)),
         )
         proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
-        listener = Listener(Edge(doors, metrics, proxies).application(routes), bound, secured)
+        edge = Edge(doors, metrics, proxies, public_urls=named)
+        listener = Listener(edge.application(routes), bound, secured)
 
         chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
         for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
@@ -392,6 +393,14 @@ def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:
     """Answer what keeps the index of words; PostgreSQL keeps its own."""
     if file := database_file(settings):
         yield Indexer(file, report_texts).run()
+
+
+def public_urls(settings: Settings) -> PublicUrls:
+    """Answer under which addresses callers know the service."""
+    server = settings.server
+    if server.tls_certificate is None:
+        return PublicUrls(server.public_urls, (*LOOPBACK, server.host))
+    return PublicUrls(server.public_urls, names_of(server.tls_certificate), "https")
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:

@@ -152,7 +152,7 @@ class Authenticator:
         if proof is not None:
             now = self._clock()
             named = verify_proof(proof, presented, text, binding, now)
-            if not await self._replays.spend(named, now + REMEMBERED_FOR):
+            if not await self._replays.spend(_holder(caller), named, now + REMEMBERED_FOR):
                 raise refused(Fault.PROOF_REPLAYED)
         return caller
 
@@ -202,6 +202,11 @@ class Authenticator:
         while len(self._verified) >= _MAX_REMEMBERED:
             del self._verified[next(iter(self._verified))]
         self._verified[digest] = entry
+
+
+def _holder(caller: Caller) -> bytes:
+    """Name in 32 bytes whose a proof is: not its key's, for a caller may have as many of these as it likes."""
+    return hashlib.sha256(f"{caller.issuer}\0{caller.subject}".encode()).digest()
 
 
 def _credentials(authorization_values: Sequence[str]) -> tuple[str, str]:

@@ -42,9 +42,6 @@ WINDOW: Final = timedelta(minutes=5)
 MAX_PROOF: Final = 4096
 """Bytes of a proof. A longer one is refused unread."""
 
-HOLDER: Final = 16
-"""Bytes of a proof's name that tell whose it is."""
-
 _SEGMENTS: Final = 3
 _TYPE: Final = "dpop+jwt"
 _HEADER: Final = frozenset({"typ", "alg", "jwk"})
@@ -144,8 +141,7 @@ def verify_proof(proof: UnverifiedProof, presented: Presented, token: str, bindi
         now: the time.
 
     Returns:
-        What names this proof among all others, to be remembered so that it is used once only: `HOLDER` bytes that all
-        proofs of one key share, and as many of its own.
+        What names this proof among all others (32 bytes), to be remembered so that it is used once only.
 
     Raises:
         InvalidToken: any of the points 3 to 8 does not hold.
@@ -157,8 +153,7 @@ def verify_proof(proof: UnverifiedProof, presented: Presented, token: str, bindi
     thumbprint = thumbprint_of(proof.key)
     if binding.key is None or not hmac.compare_digest(binding.key.encode(), thumbprint.encode()):  # 8
         raise refused(Fault.BINDING_UNPROVED)
-    named = (thumbprint, f"{thumbprint} {proof.claims['jti']}")
-    return b"".join(hashlib.sha256(text.encode()).digest()[:HOLDER] for text in named)
+    return hashlib.sha256(f"{thumbprint} {proof.claims['jti']}".encode()).digest()
 
 
 def thumbprint_of(jwk: Mapping[str, object]) -> str:
@@ -183,7 +178,8 @@ def _check_purpose(claims: Mapping[str, object], presented: Presented, token: st
         raise refused(Fault.BAD_PROOF)
     if claims.get("htm") != presented.method or not isinstance(address, str):  # 5
         raise refused(Fault.PROOF_FOR_ANOTHER)
-    if _normal(address) != _normal(presented.url):
+    asked = _normal(presented.url)
+    if asked is None or _normal(address) != asked:
         raise refused(Fault.PROOF_FOR_ANOTHER)
     made_at = claims.get("iat")
     if not is_numeric_date(made_at) or abs(now - datetime.fromtimestamp(int(str(made_at)), UTC)) > WINDOW:  # 6
@@ -202,4 +198,4 @@ def _normal(url: str) -> tuple[str, str, int | None, str] | None:
         return None
     if parts.scheme not in _USUAL_PORTS or not parts.hostname or "@" in parts.netloc:
         return None
-    return parts.scheme, parts.hostname, port or _USUAL_PORTS[parts.scheme], parts.path or "/"
+    return parts.scheme, parts.hostname, _USUAL_PORTS[parts.scheme] if port is None else port, parts.path or "/"

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from broker.errors import Overloaded, RateLimited
-from broker.identity.binding import HOLDER
 from broker.identity.nonces import LIFETIME
 
 if TYPE_CHECKING:
@@ -19,17 +18,18 @@ REMEMBERED_FOR: Final = LIFETIME + timedelta(minutes=2)
 """Longer than the nonce in a proof is taken."""
 
 
-MOST_OF_ONE_KEY: Final = 2000
-"""How many proofs of one key are remembered: about five a second. Nobody's haste is another's."""
+MOST_OF_ONE: Final = 2000
+"""How many proofs of one caller are remembered, of whatever keys: about five a second. Nobody's haste is another's."""
 
 
 class ReplayCache(Protocol):
     """Remembers which proofs were used."""
 
-    async def spend(self, proof: bytes, until: datetime) -> bool:
+    async def spend(self, holder: bytes, proof: bytes, until: datetime) -> bool:
         """Use a proof up; False when it was before.
 
         Args:
+            holder: whose it is.
             proof: what names it, as `binding.verify_proof` answers.
             until: when it may be forgotten.
 
@@ -46,34 +46,37 @@ class ReplaysInMemory:
         clock: the time now.
         capacity: how many are remembered. When it is full of proofs that could still be used again, further ones are
             refused: forgetting one would let it in twice.
-        of_one_key: how many of one key are.
+        of_one: how many of one caller are.
     """
 
-    def __init__(self, clock: Clock, capacity: int = 100_000, of_one_key: int = MOST_OF_ONE_KEY) -> None:
+    def __init__(self, clock: Clock, capacity: int = 100_000, of_one: int = MOST_OF_ONE) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._of_one_key = of_one_key
-        self._until: dict[bytes, datetime] = {}
+        self._of_one = of_one
+        self._used: dict[bytes, tuple[datetime, bytes]] = {}
         self._held: Counter[bytes] = Counter()
 
-    async def spend(self, proof: bytes, until: datetime) -> bool:
+    async def spend(self, holder: bytes, proof: bytes, until: datetime) -> bool:
         """Use a proof up; False when it was before. Raises RateLimited or Overloaded when it cannot be remembered."""
-        if proof in self._until:
+        if proof in self._used:
             return False
         self._forget()
-        if self._held[proof[:HOLDER]] >= self._of_one_key:
+        if self._held[holder] >= self._of_one:
             raise RateLimited(retry_after=60)
-        if len(self._until) >= self._capacity:
+        if len(self._used) >= self._capacity:
             raise Overloaded(retry_after=1)
-        self._until[proof] = until
-        self._held[proof[:HOLDER]] += 1
+        self._used[proof] = until, holder
+        self._held[holder] += 1
         return True
 
     def _forget(self) -> None:
         """Let go of what has ended; they come in the order in which they end, but for a clock that was set."""
         now = self._clock()
-        while self._until and self._until[oldest := next(iter(self._until))] < now:
-            del self._until[oldest]
-            self._held[oldest[:HOLDER]] -= 1
-            if not self._held[oldest[:HOLDER]]:
-                del self._held[oldest[:HOLDER]]
+        while self._used:
+            proof, (until, holder) = next(iter(self._used.items()))
+            if until >= now:
+                return
+            del self._used[proof]
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]

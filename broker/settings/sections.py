@@ -23,6 +23,7 @@ from broker.settings.values import (
     OptionalSecretSource,
     OptionalWebAddress,
     Origin,
+    PublicUrl,
     Region,
     Resource,
     Scope,
@@ -50,6 +51,7 @@ class Server(Section):
     tls_private_key: Path | None = None
     client_ca: Path | None = None
     trusted_proxies: tuple[Network, ...] = ()
+    public_urls: tuple[PublicUrl, ...] = ()
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 
     @property

@@ -57,6 +57,13 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(_web_address(text))
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("write scheme, host and port alone, like https://broker.example.com")
+    return text
+
+
 def _web_address_or_none(text: str) -> str:
     return _web_address(text) if text else text
 
@@ -181,6 +188,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 SigningKey = Annotated[str, AfterValidator(_signing_key)]
 OptionalWebAddress = Annotated[str, AfterValidator(_web_address_or_none)]
 Network = Annotated[str, AfterValidator(_network)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Scope = Annotated[str, AfterValidator(_scope)]
 Resource = Annotated[str, AfterValidator(_resource)]
 Region = Annotated[str, AfterValidator(_region)]

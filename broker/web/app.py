@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from broker.observability import Metrics
 from broker.web import parsing
 from broker.web.doors import Doors
 from broker.web.problems import CONTENT_TYPE, problem, status_of
+from broker.web.public_urls import PublicUrls
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Visit
 
 PART_SECONDS = 60.0
@@ -33,7 +33,6 @@ PART_SECONDS = 60.0
 BODY_SECONDS = 10
 """How long a client may take to send its body."""
 
-_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 _ALGORITHMS = " ".join(ALGORITHMS)
 _log = structlog.get_logger("broker.web")
 
@@ -80,11 +79,13 @@ class Edge:
         metrics: Metrics,
         trusted_proxies: Sequence[parsing.Network] = (),
         body_seconds: float = BODY_SECONDS,
+        public_urls: PublicUrls | None = None,
     ) -> None:
         self._doors = doors
         self._metrics = metrics
         self._trusted = tuple(trusted_proxies)
         self._body_seconds = body_seconds
+        self._public_urls = public_urls or PublicUrls()
 
     def application(self, routes: Iterable[AnyRoute[Any, Any]]) -> web.Application:
         """Mount the routes. Their `Open` or `Guarded` type is the only way to a handler."""
@@ -113,7 +114,7 @@ class Edge:
                 ip=self._source_ip(request),
                 user_agent=_printable(request.headers.get("User-Agent", ""))[:200],
             ),
-            origin=self._origin(request),
+            service=self._service(request),
             path=dict(request.match_info),
             query=parsing.query(route.query, request.rel_url.query.items()),
             body=parsing.body(route.body, request.content_type, await self._read(request)),
@@ -126,17 +127,12 @@ class Edge:
             authorization=tuple(request.headers.getall("Authorization", [])),
             dpop=tuple(request.headers.getall("DPoP", [])),
             method=request.method,
-            url=self._origin(request) + request.rel_url.raw_path,
+            url=self._service(request) + request.rel_url.raw_path,
             certificate_sha256=_client_certificate(request),
         )
 
-    def _origin(self, request: web.Request) -> str:
-        """Answer under which scheme, host and port we were reached; a Host that is none is not repeated."""
-        scheme, host = request.scheme, request.host
-        if self._trusted and parsing.is_within(request.remote or "", self._trusted):
-            said = request.headers.getall("X-Forwarded-Proto", []), request.headers.getall("X-Forwarded-Host", [])
-            scheme, host = parsing.forwarded_origin(said, request.forwarded, scheme, host)
-        return f"{scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"
+    def _service(self, request: web.Request) -> str:
+        return self._public_urls.of(request.host)
 
     def _source_ip(self, request: web.Request) -> str:
         peer = request.remote or "0.0.0.0"  # noqa: S104 - an address that matches nothing
@@ -198,7 +194,7 @@ class Edge:
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(error.retry_after)
         if isinstance(error, InvalidToken | StepUpRequired):
-            metadata = f"{self._origin(request)}/.well-known/oauth-protected-resource"
+            metadata = f"{self._service(request)}/.well-known/oauth-protected-resource"
             for challenge in _challenges(error, metadata):
                 response.headers.add("WWW-Authenticate", challenge)
         return response

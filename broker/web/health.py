@@ -163,7 +163,7 @@ class Description:
         bound_always = all(issuer.require_binding for issuer in issuers)
         return Answer(
             ResourceMetadata(
-                resource=visit.origin,
+                resource=visit.service,
                 authorization_servers=[issuer.issuer for issuer in issuers],
                 bearer_methods_supported=["header"],
                 dpop_signing_alg_values_supported=list(ALGORITHMS),

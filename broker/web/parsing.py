@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -80,35 +80,6 @@ def source_ip(
     routes = [route for route in (hops, list(forwarded)) if route]
     found = {_beyond(address, route, trusted) for route in routes}
     return str(found.pop() if len(found) == 1 else address)
-
-
-def is_within(peer: str, networks: Sequence[Network]) -> bool:
-    """Tell whether an address is in one of the networks."""
-    address = _address(peer)
-    return address is not None and any(address in network for network in networks)
-
-
-def forwarded_origin(
-    x_forwarded: tuple[Sequence[str], Sequence[str]], forwarded: Sequence[Mapping[str, str]], scheme: str, host: str
-) -> tuple[str, str]:
-    """Answer the scheme and host that our own proxy, the peer, was asked for.
-
-    Args:
-        x_forwarded: lines of X-Forwarded-Proto, and of X-Forwarded-Host.
-        forwarded: the elements of Forwarded (RFC 7239).
-        scheme: how the proxy reached us, which counts when it says nothing else.
-        host: the Host that it sent, likewise.
-    """
-    nearest = forwarded[-1] if forwarded else {}
-    schemes = {*_nearest(x_forwarded[0]), nearest.get("proto", "").lower()} & {"http", "https"}
-    hosts = {*_nearest(x_forwarded[1]), nearest.get("host", "").lower()} - {""}
-    # Two that disagree are not both our proxy's, and neither is believed.
-    return schemes.pop() if len(schemes) == 1 else scheme, hosts.pop() if len(hosts) == 1 else host
-
-
-def _nearest(lines: Sequence[str]) -> list[str]:
-    """Answer what the proxy that is nearest to us added to a header, in lower case."""
-    return [lines[-1].rpartition(",")[2].strip().lower()] if lines else []
 
 
 def _beyond(address: _Address, hops: list[str], trusted: Sequence[Network]) -> _Address:

@@ -38,8 +38,8 @@ class Visit(Generic[Q, B]):
 
     request_id: str
     source: Source
-    origin: str
-    """Scheme, host and port under which the caller reached us."""
+    service: str
+    """Scheme, host and port under which the caller knows us."""
     path: Mapping[str, str]
     query: Q
     body: B

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.client import Answer, ServiceDouble, instance, page, rdp_credential
-from tests.real.freerdp import RdpServer, self_signed, unhung
+from tests.real.freerdp import RdpServer, self_signed
 
 from .conftest import Terminal
 
@@ -62,7 +62,7 @@ def diagnosed(
     listed = instance("win-1", platform="WINDOWS", protocols=["rdp"])
     service.tell("GET /v1/instances", page(listed))
     environment = {"DISPLAY": changes.get("display", windows.server.screen), "PATH": os.environ["PATH"]}
-    ended = unhung(lambda: terminal.broker("doctor", "win-1", "--format", "json", **environment))
+    ended = windows.server.unhung(lambda: terminal.broker("doctor", "win-1", "--format", "json", **environment))
     assert password not in ended.stdout + ended.stderr
     found: list[dict[str, Any]] = json.loads(ended.stdout)["findings"]
     assert ended.returncode == int(any(each["status"] == "problem" for each in found)), ended.stderr

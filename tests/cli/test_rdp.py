@@ -22,7 +22,7 @@ from broker.cli.launching import launch
 from broker.client.rdp.clients import CLIENTS
 from broker.client.rdp.session import Session
 from tests.doubles.client import Answer, ServiceDouble, problem, rdp_credential
-from tests.real.freerdp import RdpServer, self_signed, unhung
+from tests.real.freerdp import RdpServer, self_signed
 
 from .conftest import Terminal
 
@@ -65,6 +65,7 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Windows]:
 @pytest.fixture
 def desk(terminal: Terminal, windows: Windows, service: ServiceDouble) -> Terminal:
     """A desktop with a screen, and the temporary folders of its own."""
+    windows.server.revive()
     service.tell(ROUTE, windows.credential())
     for name in ("run", "bin"):
         (terminal.folder / name).mkdir(mode=0o700)
@@ -110,7 +111,7 @@ def kept_in(folder: Path) -> bytes:
 
 def test_the_password_lets_a_person_in(desk: Terminal, windows: Windows, service: ServiceDouble) -> None:
     since = len(windows.server.log)
-    ended = unhung(
+    ended = windows.server.unhung(
         lambda: desk.broker("rdp", "win-1", "--reason", "patch day", "--ticket", "OPS-7", "--", "+auth-only")
     )
 
@@ -129,7 +130,7 @@ def test_another_certificate_is_refused_before_anything_is_sent(
 ) -> None:
     service.tell(ROUTE, windows.credential(pins=["00" * 32]))
     since = len(windows.server.log)
-    ended = unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
+    ended = windows.server.unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
     assert ended.returncode == 5
     assert "No password was sent" in ended.stderr
     assert TRIED not in windows.logged(since)
@@ -151,15 +152,15 @@ def test_freerdp_itself_holds_to_the_pins_whatever_it_trusted_before(desk: Termi
             words, env=environment, input=typed, text=True, capture_output=True, check=False
         ).returncode
 
-    assert unhung(lambda: code_of(trusting)) == 0
+    assert windows.server.unhung(lambda: code_of(trusting)) == 0
     other = [*client.plan("xfreerdp", windows.session("00" * 32), ["+auth-only"], 0).words]
-    assert unhung(lambda: code_of(other)) == 0  # so its own settings outweigh the pins
+    assert windows.server.unhung(lambda: code_of(other)) == 0  # so its own settings outweigh the pins
 
     since = len(windows.server.log)
     strange, right = windows.session("00" * 32), windows.session()
-    assert unhung(lambda: launch(client, "xfreerdp", strange, ["+auth-only"], environment)) != 0
+    assert windows.server.unhung(lambda: launch(client, "xfreerdp", strange, ["+auth-only"], environment)) != 0
     assert TRIED not in windows.logged(since)
-    assert unhung(lambda: launch(client, "xfreerdp", right, ["+auth-only"], environment)) == 0
+    assert windows.server.unhung(lambda: launch(client, "xfreerdp", right, ["+auth-only"], environment)) == 0
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def test_an_instance_with_an_ipv6_address_alone_is_opened(
     assert isinstance(answer.document, dict)
     answer.document.update(host="::1", port=ipv6)
     service.tell(ROUTE, answer)
-    ended = unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
+    ended = windows.server.unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
 
     assert ended.returncode == 0, ended.stderr
 
@@ -205,7 +206,7 @@ def test_an_instance_with_an_ipv6_address_alone_is_opened(
 def test_a_wrong_password_does_not_get_in(desk: Terminal, windows: Windows, service: ServiceDouble) -> None:
     service.tell(ROUTE, windows.credential(password="another"))
     since = len(windows.server.log)
-    ended = unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
+    ended = windows.server.unhung(lambda: desk.broker("rdp", "win-1", "--", "+auth-only"))
 
     assert ended.returncode > 128
     assert "Message Integrity Check (MIC) verification failed" in windows.logged(since)
@@ -215,7 +216,7 @@ def test_a_wrong_password_does_not_get_in(desk: Terminal, windows: Windows, serv
 def test_nothing_shows_the_password_while_a_session_runs_and_an_interrupt_ends_it(
     desk: Terminal, windows: Windows
 ) -> None:
-    shown, kept, said = unhung(lambda: a_session(desk, windows))
+    shown, kept, said = windows.server.unhung(lambda: a_session(desk, windows))
 
     assert b"/u:Administrator" in shown  # it was looked at
     assert b"XDG_CONFIG_HOME=" in shown

@@ -270,16 +270,18 @@ async def test_what_cannot_be_remembered_is_not_let_in(keys: HeldKeys, clock: St
 
 
 async def test_who_uses_many_proofs_shuts_out_nobody_else(keys: HeldKeys, clock: StillClock, mint: Mint) -> None:
-    door = Authenticator([CORP], keys, clock, replays=ReplaysInMemory(clock, of_one_key=3))
-    hasty, other = Prover(clock, door.nonce), Prover(clock, door.nonce, generation=8)
-    token = mint.token(cnf={"jkt": hasty.thumbprint}, exp=int(clock().timestamp()) + 86_400)
-    for _ in range(3):
-        await door.authenticate(hasty.presents(token))
-    with pytest.raises(RateLimited):
-        await door.authenticate(hasty.presents(token))
-    assert (await door.authenticate(other.presents(mint.token(cnf={"jkt": other.thumbprint})))).bound
+    door = Authenticator([CORP], keys, clock, replays=ReplaysInMemory(clock, of_one=3))
+    keys_of_one = [Prover(clock, door.nonce, generation=8 + number) for number in range(5)]
+    tokens = [mint.token(cnf={"jkt": each.thumbprint}, exp=int(clock().timestamp()) + 86_400) for each in keys_of_one]
+    for prover, token in zip(keys_of_one[:3], tokens, strict=False):
+        await door.authenticate(prover.presents(token))
+    for prover, token in zip(keys_of_one, tokens, strict=True):  # a further key is no further share
+        with pytest.raises(RateLimited):
+            await door.authenticate(prover.presents(token))
+    other = Prover(clock, door.nonce)
+    assert (await door.authenticate(other.presents(mint.token(sub="bob", cnf={"jkt": other.thumbprint})))).bound
     clock.now += REMEMBERED_FOR + timedelta(seconds=1)
-    assert (await door.authenticate(hasty.presents(token))).bound
+    assert (await door.authenticate(keys_of_one[0].presents(tokens[0]))).bound
 
 
 def test_a_proof_shows_nothing_of_itself(prover: Prover, token: str) -> None:

@@ -28,6 +28,8 @@ from cryptography.x509.oid import NameOID
 
 PORTS = range(20_000, 32_000)
 START_SECONDS = 15.0
+NEGOTIATION_REQUEST = bytes.fromhex("030000130ee000000000000100080003000000")
+"""An X.224 connection request that offers TLS and NLA ([MS-RDPBCGR] 2.2.1.1)."""
 
 
 def self_signed() -> tuple[bytes, bytes, str]:
@@ -86,6 +88,7 @@ class RdpServer:
         self.port = 0
         self._stack = ExitStack()
         self._environment: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes]
         keys = folder / "server" / ".config" / "freerdp" / "shadow"
         keys.mkdir(parents=True)
         (folder / "client").mkdir()
@@ -138,7 +141,35 @@ class RdpServer:
                 words, input=f"{password}\n", env=environment, capture_output=True, text=True, timeout=30, check=False
             ).returncode
 
-        return unhung(log_in)
+        return self.unhung(log_in)
+
+    def unhung(self, log_in: Callable[[], Answer]) -> Answer:
+        """Log in; when that hung, once more at the server started anew: it may be stuck for everybody."""
+        for _ in range(3):
+            with ended_when_hung() as hung:
+                try:
+                    answer = log_in()
+                except subprocess.TimeoutExpired:  # nobody answered even before the client was started
+                    hung.set()
+            if not hung.is_set():
+                return answer
+            self._restart()
+        raise AssertionError("three logins hung, one after the other")
+
+    def revive(self) -> None:
+        """Start the server anew, at its address, unless it answers."""
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.settimeout(5)
+            probe.connect(("127.0.0.1", self.port))
+            probe.sendall(NEGOTIATION_REQUEST)
+            if probe.recv(2) == b"\x03\x00":
+                return
+        self._restart()
+
+    def _restart(self) -> None:
+        _end(self._process)
+        if not self._serves():
+            raise RuntimeError(f"the RDP server does not start again:\n{self.log}")
 
     def _display(self) -> int:
         """Start an X server; answer the number of its display."""
@@ -152,8 +183,8 @@ class RdpServer:
 
     def _serves(self) -> bool:
         environment = {**self._environment, "HOME": str(self._folder / "server")}
-        with (self._folder / "log").open("wb") as log:
-            process = self._start(
+        with (self._folder / "log").open("ab") as log:
+            process = self._process = self._start(
                 [
                     *(
                         "freerdp-shadow-cli",
@@ -220,16 +251,6 @@ def ended_when_hung(seconds: float = HANGING_SECONDS) -> Iterator[threading.Even
     finally:
         timer.cancel()
         timer.join()
-
-
-def unhung(log_in: Callable[[], Answer]) -> Answer:
-    """Log in; once more when that hung."""
-    for _ in range(3):
-        with ended_when_hung() as hung:
-            answer = log_in()
-        if not hung.is_set():
-            return answer
-    raise AssertionError("three logins hung, one after the other")
 
 
 def descendants(pid: int) -> list[int]:

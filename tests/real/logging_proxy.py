@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import ssl
 import threading
 from contextlib import suppress
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 class LoggingProxy:
-    """Listens with a certificate of its own and speaks TLS again to the service behind it.
+    """Listens with a certificate of its own and speaks TLS again to the service behind it, in a thread of its own.
 
     Args:
         upstream: the URL of the service.
@@ -23,56 +23,48 @@ class LoggingProxy:
         parts = urlsplit(upstream)
         self._to = (parts.hostname or "", parts.port or 443)
         self._server, self._client = server, client
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self._seen = bytearray()
-        self._lock = threading.Lock()
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.url = ""
 
     @property
     def log(self) -> bytes:
         """Both directions, in clear."""
-        with self._lock:
-            return bytes(self._seen)
+        return bytes(self._seen)
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        self._thread.start()
+        listening = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self.url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in (self._listener, *self._open):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        for thread in self._threads:
-            thread.join(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
 
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]  # any callable
-        self._threads.append(thread)
-        thread.start()
+    async def _listen(self) -> asyncio.Server:
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._server)
+        return self._listening
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._start(self._serve, self._listener.accept()[0])
+    async def _close(self) -> None:
+        self._listening.close()
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
-    def _serve(self, accepted: socket.socket) -> None:
-        self._open.append(accepted)
-        with suppress(OSError):
-            visitor = self._server.wrap_socket(accepted, server_side=True)
-            self._open.append(visitor)
-            behind = self._client.wrap_socket(socket.create_connection(self._to), server_hostname=self._to[0])
-            self._open.append(behind)
-            self._start(self._forward, visitor, behind)
-            self._forward(behind, visitor)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = self._to
+        behind_reader, behind_writer = await asyncio.open_connection(host, port, ssl=self._client)
+        await asyncio.gather(self._forward(reader, behind_writer), self._forward(behind_reader, writer))
 
-    def _forward(self, source: socket.socket, to: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                with self._lock:
-                    self._seen += data
-                to.sendall(data)
-        with suppress(OSError):
-            to.shutdown(socket.SHUT_RDWR)
+    async def _forward(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        with suppress(OSError, ssl.SSLError):
+            while data := await source.read(65536):
+                self._seen += data
+                to.write(data)
+                await to.drain()
+        to.close()

@@ -148,7 +148,7 @@ async def test_a_joined_call_goes_on_when_the_one_that_began_it_is_cancelled(hal
     visit = Visit(
         request_id="r1",
         source=SOURCE,
-        origin="https://broker",
+        service="https://broker",
         path={},
         query=Nothing(),
         body=CredentialBody(instance="web-1"),

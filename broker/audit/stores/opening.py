@@ -45,7 +45,7 @@ def reader(database: str | Path, *, patience: float = 2.0) -> Reader:
     return PostgresqlReader(_address(str(database)), patience=patience)
 
 
-def replays(database: str, holder: int, of_one_key: int) -> AbstractAsyncContextManager[PostgresqlReplays]:
+def replays(database: str, of_one: int) -> AbstractAsyncContextManager[PostgresqlReplays]:
     """Open what remembers used proofs for all brokers of a PostgreSQL database; see `PostgresqlReplays`.
 
     Raises:
@@ -54,7 +54,7 @@ def replays(database: str, holder: int, of_one_key: int) -> AbstractAsyncContext
     _require_driver()
     from broker.audit.stores.postgresql_replays import opened  # noqa: PLC0415 -- as above
 
-    return opened(_address(database), holder, of_one_key)
+    return opened(_address(database), of_one)
 
 
 def exists(database: str) -> bool:

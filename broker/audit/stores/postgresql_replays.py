@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS spent_proofs(
     proof BYTEA PRIMARY KEY,
+    holder BYTEA NOT NULL,
     until TIMESTAMPTZ NOT NULL
-)
+);
+CREATE INDEX IF NOT EXISTS spent_proofs_by_holder ON spent_proofs(holder, until)
 """
 _IS_THERE: Final = "SELECT to_regclass('spent_proofs') IS NOT NULL"
-_HELD: Final = "SELECT count(*) FROM spent_proofs WHERE proof BETWEEN $1 AND $2 AND until > now()"
-_SPEND: Final = "INSERT INTO spent_proofs(proof, until) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_SPEND: Final = """
+INSERT INTO spent_proofs(proof, holder, until)
+SELECT $1, $2, $3 WHERE (SELECT count(*) FROM spent_proofs WHERE holder = $2 AND until > now()) < $4
+ON CONFLICT DO NOTHING
+"""
+_IS_SPENT: Final = "SELECT EXISTS (SELECT FROM spent_proofs WHERE proof = $1)"
 _FORGET: Final = "DELETE FROM spent_proofs WHERE until < now() - interval '1 minute'"
 _TAKEN: Final = "INSERT 0 1"
 _CONNECTIONS: Final = 2
@@ -42,28 +48,27 @@ class PostgresqlReplays:
 
     Args:
         pool: of connections.
-        holder: how many bytes of a proof's name tell whose it is.
-        of_one_key: how many proofs of one key are remembered.
+        of_one: how many proofs of one caller are remembered.
     """
 
-    def __init__(self, pool: Pool, holder: int, of_one_key: int) -> None:
+    def __init__(self, pool: Pool, of_one: int) -> None:
         self._pool = pool
-        self._holder = holder
-        self._of_one_key = of_one_key
+        self._of_one = of_one
 
-    async def spend(self, proof: bytes, until: datetime) -> bool:
+    async def spend(self, holder: bytes, proof: bytes, until: datetime) -> bool:
         """Use a proof up; False when any broker saw it before.
 
         Raises:
-            RateLimited: this key has used too many.
+            RateLimited: this caller has used too many.
             AuditUnavailable: nobody can tell.
         """
-        least, most = (proof[: self._holder] + end * self._holder for end in (b"\0", b"\xff"))
         try:
             async with asyncio.timeout(_SECONDS), self._pool.acquire() as connection:
-                if await connection.fetchval(_HELD, least, most) >= self._of_one_key:
-                    raise RateLimited(retry_after=60)
-                return bool(await connection.execute(_SPEND, proof, until) == _TAKEN)
+                if await connection.execute(_SPEND, proof, holder, until, self._of_one) == _TAKEN:
+                    return True
+                if await connection.fetchval(_IS_SPENT, proof):
+                    return False
+                raise RateLimited(retry_after=60)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as problem:
             raise AuditUnavailable(f"used proofs cannot be looked up: {describe(problem)}") from problem
 
@@ -78,7 +83,7 @@ class PostgresqlReplays:
 
 
 @asynccontextmanager
-async def opened(address: Address, holder: int, of_one_key: int) -> AsyncIterator[PostgresqlReplays]:
+async def opened(address: Address, of_one: int) -> AsyncIterator[PostgresqlReplays]:
     """Connect, and make the table where it is missing; for the arguments see `PostgresqlReplays`.
 
     Raises:
@@ -96,7 +101,7 @@ async def opened(address: Address, holder: int, of_one_key: int) -> AsyncIterato
         await _made(pool)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as problem:
         raise AuditUnavailable(f"PostgreSQL at {address} cannot be used: {describe(problem)}") from problem
-    replays = PostgresqlReplays(pool, holder, of_one_key)
+    replays = PostgresqlReplays(pool, of_one)
     forgetting = asyncio.create_task(replays.forget())
     try:
         yield replays
