@@ -12,7 +12,7 @@ BrokerError
 │   └── ApprovalRequired       … but an approval would do
 ├── NotFound                 a route or id that is not there
 ├── Conflict                 the state of the instance does not allow it
-│   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady
+│   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady · Superseded
 │   └── HostKeyChanged · ProtocolNotSupported
 ├── Unopenable               a Windows password that we cannot open
 │   └── KeyNotHeld · PasswordUndecryptable
@@ -127,6 +127,13 @@ class NotFound(BrokerError):
 
 class Conflict(BrokerError):
     """The state of the instance does not allow it."""
+
+
+class Superseded(Conflict):
+    """Somebody else was faster: what this rested on has changed since it was read."""
+
+    code = "superseded"
+    sentence = "This has changed meanwhile; look again."
 
 
 class AmbiguousInstance(Conflict):

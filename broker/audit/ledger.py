@@ -6,7 +6,8 @@ on a guess, so the ledger is poisoned: it refuses everything until it is opened 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from broker.audit.events import Document, encode
 from broker.audit.leaves import milliseconds, parse
 from broker.audit.merkle import CompactRange, leaf_hash, nodes_from_rows
 from broker.audit.opening import look_through
+from broker.audit.projections import thread_of
 from broker.audit.runs import MAX_UNSEALED, SERVICE_EVENTS, STARTED, STOPPED
 from broker.audit.sealing import REREAD, Seal, head_of
 from broker.audit.sharing import needs_open, overdue
@@ -33,7 +35,7 @@ from broker.audit.stores import (
     Views,
 )
 from broker.audit.timekeeping import Timekeeper
-from broker.errors import AuditInUse, AuditUnavailable
+from broker.errors import AuditInUse, AuditUnavailable, Superseded
 from broker.model import Clock
 
 _TAIL = 256
@@ -145,10 +147,17 @@ class Ledger:
     def _newest_records(self) -> Iterator[StoredRecord]:
         return iter(self._store.records(max(0, self.size - _TAIL), self.size))
 
-    def write(self, documents: Sequence[Document]) -> tuple[str, list[Place | AuditUnavailable]]:
+    def write(
+        self, documents: Sequence[Document], after: Mapping[int, int] | None = None
+    ) -> tuple[str, list[Place | AuditUnavailable | Superseded]]:
         """Commit documents in order; answer their common time and, for each, its place or why it has none.
 
         One that cannot be encoded fails alone; a store that cannot write fails all of them.
+
+        Args:
+            documents: what to write.
+            after: for some of them, by their place here, the newest event that their thread may have (-1: none). One
+                whose thread has gone on is Superseded.
         """
         if self.poison:
             raise AuditUnavailable(self.poison)
@@ -156,7 +165,7 @@ class Ledger:
         try:
             if self.unsealed and self.unsealed + len(documents) > MAX_UNSEALED:
                 self._put_seal()
-            return time, self._commit(documents, time)
+            return time, self._commit(documents, time, after=after or {})
         except NotWritten as problem:
             self._after_clean_failure(problem)
             raise AuditUnavailable(str(problem), retry_after=1) from problem
@@ -164,9 +173,14 @@ class Ledger:
             raise self._poisoned_by(problem) from problem
 
     def _commit(
-        self, documents: Sequence[Document], time: str, pruned: int = 0, rebuilt: tuple[int, Views] | None = None
-    ) -> list[Place | AuditUnavailable]:
-        outcomes: list[Place | AuditUnavailable] = []
+        self,
+        documents: Sequence[Document],
+        time: str,
+        pruned: int = 0,
+        rebuilt: tuple[int, Views] | None = None,
+        after: Mapping[int, int] = MappingProxyType({}),
+    ) -> list[Place | AuditUnavailable | Superseded]:
+        outcomes: list[Place | AuditUnavailable | Superseded] = []
         documents = self._time.marked(documents)
         tree = self._tree
 
@@ -180,7 +194,12 @@ class Ledger:
             records: list[Record] = []
             outcomes.clear()
             closed = self._closed_meanwhile(documents)
-            for members in documents:
+            ends = self._thread_ends(documents[number] for number in after)
+            for number, members in enumerate(documents):
+                thread = thread_of(members)
+                if number in after and ends.get(thread, -1) != after[number]:
+                    outcomes.append(Superseded())
+                    continue
                 try:
                     if members.get("request_id") in closed and needs_open(members):
                         raise ValueError("another process took the request for dead")  # noqa: TRY301 -- as one that cannot be written
@@ -189,6 +208,8 @@ class Ledger:
                     outcomes.append(AuditUnavailable(f"an event cannot be written: {problem}"))
                     continue
                 hashed = leaf_hash(leaf)
+                if thread:
+                    ends[thread] = tree.size
                 records.append(Record(tree.size, hashed, leaf, members | {"time": time}))
                 outcomes.append(Place(tree.size, hashed))
                 tree.append(hashed, completed)
@@ -225,6 +246,10 @@ class Ledger:
             return frozenset()
         ended = {str(members.get("request_id", "")) for members in documents if needs_open(members)}
         return frozenset(ended - self._store.open_among(sorted(ended))) if ended else frozenset()
+
+    def _thread_ends(self, documents: Iterable[Document]) -> dict[str, int]:
+        threads = sorted({thread_of(members) for members in documents})
+        return dict(self._store.thread_ends(threads)) if threads else {}
 
     def rotate(self, document: Document, successor: Signer) -> None:
         """Write the event by which `successor` takes over, seal up to it by the old key and over it by the new one.
@@ -283,7 +308,7 @@ class Ledger:
 
     def _commit_one(self, document: Document, pruned: int = 0, rebuilt: tuple[int, Views] | None = None) -> None:
         [place] = self._commit([document], self._time.now(), pruned, rebuilt)
-        if isinstance(place, AuditUnavailable):
+        if not isinstance(place, Place):
             raise place
 
     def claim(self, follower: str, seconds: float) -> int | None:

@@ -24,7 +24,7 @@ from broker.audit.events import Document, document
 from broker.audit.ledger import Ledger, Place
 from broker.audit.projections import FAILED, ISSUED, REQUESTED, WITHHELD
 from broker.audit.stores import Store, Views
-from broker.errors import AuditUnavailable
+from broker.errors import AuditUnavailable, Superseded
 from broker.model import Clock, Event, Health, Receipt, utc_now
 
 _SILENT = "the disk does not answer"
@@ -49,6 +49,7 @@ class _Waiting(NamedTuple):
 
     document: Document
     future: asyncio.Future[Receipt]
+    after: int | None = None
 
 
 class _Errand(NamedTuple):
@@ -131,11 +132,17 @@ class AuditLog:
         log._tending = asyncio.create_task(log._tend())
         return log
 
-    async def append(self, event: Event) -> Receipt:
+    async def append(self, event: Event, *, after: int | None = None) -> Receipt:
         """Write one event; answers when it is durable. Giving up the wait does not take the event back.
+
+        Args:
+            event: What to write.
+            after: Only if this is still the newest event of the thread that `event` belongs to (-1: there is none).
+                Of several brokers that go on from one event, one does.
 
         Raises:
             AuditUnavailable: when it is not known to be durable, or not within the deadline; then nothing may leave.
+            Superseded: when the thread has gone on; nothing was written.
         """
         if self._closing or self._ledger.poison:
             raise AuditUnavailable(self._ledger.poison or "the audit log is closed")
@@ -143,7 +150,7 @@ class AuditLog:
             raise AuditUnavailable("too many events wait to be written", retry_after=1)
         if self._stalled():
             raise AuditUnavailable(_SILENT, retry_after=1)
-        future = self._enqueue(event)
+        future = self._enqueue(event, after)
         try:
             answered, _ = await asyncio.wait((future,), timeout=self._pace.append_deadline)
         except asyncio.CancelledError:
@@ -166,14 +173,14 @@ class AuditLog:
         busy_since = self._busy_since
         return bool(busy_since) and monotonic() - busy_since > self._pace.stall
 
-    def _enqueue(self, event: Event) -> asyncio.Future[Receipt]:
+    def _enqueue(self, event: Event, after: int | None = None) -> asyncio.Future[Receipt]:
         try:
             members = document(event)
         except (TypeError, ValueError) as problem:
             raise AuditUnavailable(f"an event cannot be written: {problem}") from problem
         future: asyncio.Future[Receipt] = self._loop.create_future()
         self._pending += 1
-        self._queue.put(_Waiting(members, future))
+        self._queue.put(_Waiting(members, future, after))
         return future
 
     async def checkpoint(self) -> str:
@@ -337,10 +344,11 @@ class AuditLog:
         return batch, item
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
-        outcomes: Sequence[Place | AuditUnavailable]
+        outcomes: Sequence[Place | AuditUnavailable | Superseded]
         moment: datetime | None = None
+        after = {number: waiting.after for number, waiting in enumerate(batch) if waiting.after is not None}
         try:
-            time, outcomes = self._ledger.write([waiting.document for waiting in batch])
+            time, outcomes = self._ledger.write([waiting.document for waiting in batch], after)
             moment = datetime.fromisoformat(time)
         except AuditUnavailable as problem:
             outcomes = [AuditUnavailable(problem.cause, retry_after=problem.retry_after) for _ in batch]
@@ -360,14 +368,17 @@ class AuditLog:
             self._loop.call_soon_threadsafe(callback)
 
     def _deliver(
-        self, batch: Sequence[_Waiting], outcomes: Sequence[Place | AuditUnavailable], moment: datetime | None
+        self,
+        batch: Sequence[_Waiting],
+        outcomes: Sequence[Place | AuditUnavailable | Superseded],
+        moment: datetime | None,
     ) -> None:
         """Wake all who waited for a batch, in one step of the event loop."""
         self._pending -= len(batch)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        for (_, future, _), outcome in zip(batch, outcomes, strict=True):
             if future.done():  # cancelled; the event is in the log all the same
                 continue
-            if isinstance(outcome, AuditUnavailable):
+            if not isinstance(outcome, Place):
                 future.set_exception(outcome)
             elif moment:
                 future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
@@ -379,7 +390,9 @@ def given_up(event: Event) -> Event | None:
     if closing is None:
         return None
     error = AuditUnavailable.code
-    return replace(event, event=closing, outcome="failure", error=error, credential=None, expires_at=None, details={})
+    details = {name: value for name, value in event.details.items() if name == "thread"}
+    told = replace(event, event=closing, outcome="failure", error=error, credential=None, expires_at=None)
+    return replace(told, details=details)
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:

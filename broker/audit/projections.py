@@ -6,6 +6,8 @@ rebuild by replay must give the same tables. Pure, standard library only.
 - `open_requests`: `credential.requested` without its `issued` or `failed`.
 - `leases`: credentials that were issued and had not ended when the newest one was issued.
 - `host_keys`: the keys that each instance is held to, as JSON; `offered` is what AWS named when it named others.
+- `threads`: what is told by several events that name one thread: an access request, a person's breaking of the glass, a
+  lock. `event` is the newest of them, and `facts` holds what each said, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ VIEWS: Final[Mapping[str, Sequence[str]]] = {
     "open_requests": ("idx", "request_id"),
     "leases": ("lease_id", "idx", "expires_at", "actor", "instance", "account"),
     "host_keys": ("instance", "idx", "pinned", "offered_idx", "offered"),
+    "threads": ("thread", "idx", "last_idx", "kind", "event", "actor", "instance", "account", "facts"),
 }
 """Every view and its columns, the key first."""
 
@@ -39,7 +42,23 @@ _ACCEPT = (
     "INSERT INTO host_keys VALUES(?, ?, ?, NULL, NULL) ON CONFLICT(instance) DO UPDATE SET"
     " idx = excluded.idx, pinned = excluded.pinned, offered_idx = NULL, offered = NULL"
 )
-_OF_HOST_KEYS = frozenset({"host_keys", _OFFER, _ACCEPT})
+_BEGIN = (
+    "INSERT INTO threads VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(thread) DO UPDATE SET idx = excluded.idx,"
+    " last_idx = excluded.last_idx, event = excluded.event, instance = excluded.instance,"
+    " account = excluded.account, facts = excluded.facts"
+)
+_CONTINUE = "UPDATE threads SET last_idx = ?, event = ?, facts = facts || CAST(? AS TEXT) WHERE thread = ?"
+_LINES = {
+    **dict.fromkeys(("host_keys", _OFFER, _ACCEPT), "host_keys"),
+    **dict.fromkeys((_BEGIN, _CONTINUE), "threads"),
+}
+"""Where many requests change one row: only neighbours are put together."""
+BEGINNING: Final = frozenset({"request.created", "break_glass.used", "lock.created"})
+"""By which a thread begins, or begins anew."""
+_FACTS: Final = (
+    *("time", "event", "outcome", "request_id", "actor", "instance", "target", "protocol", "reason", "ticket"),
+    *("lease_id", "expires_at", "error", "details"),
+)
 
 
 class Insert(NamedTuple):
@@ -74,6 +93,26 @@ def changes(index: int, members: Mapping[str, object]) -> Iterator[Change]:
         yield Apply(_OFFER, (index, _host_keys(members), search_columns(members).instance))
     elif event == ACCEPTED:
         yield Apply(_ACCEPT, (search_columns(members).instance, index, _host_keys(members)))
+    if thread := thread_of(members):
+        yield _told(index, members, thread)
+
+
+def thread_of(members: Mapping[str, object]) -> str:
+    """Answer to which thread an event belongs; empty when to none."""
+    details = members.get("details")
+    return _text(details, "thread") if isinstance(details, Mapping) else ""
+
+
+def _told(index: int, members: Mapping[str, object], thread: str) -> Change:
+    event = _text(members, "event")
+    fact = {"index": index} | {name: members[name] for name in _FACTS if name in members}
+    line = json.dumps(fact, separators=(",", ":"), sort_keys=True) + "\n"
+    if event not in BEGINNING:
+        return Apply(_CONTINUE, (index, event, line, thread))
+    columns = search_columns(members)
+    kind = event.partition(".")[0]
+    places = columns.actor, columns.instance, columns.account
+    return Apply(_BEGIN, (thread, index, index, kind, event, *places, line))
 
 
 def _issued(index: int, members: Mapping[str, object]) -> Iterator[Change]:
@@ -90,13 +129,13 @@ def together(many: Iterable[Change]) -> Iterator[tuple[str, Sequence[Change]]]:
     """Group the changes of a batch by view or statement, each group at the place of its first.
 
     What one request changes comes in the order of its events, and no statement undoes what another request did, so
-    the order between groups holds for each of them. The host keys of an instance are changed by many requests: there
-    only neighbours are put together.
+    the order between groups holds for each of them. Host keys and threads are changed by many requests: there only
+    neighbours are put together.
     """
     groups: list[tuple[str, list[Change]]] = []
     newest: dict[str, tuple[str, list[Change]]] = {}
     for change in many:
-        line = "host_keys" if change[0] in _OF_HOST_KEYS else change[0]
+        line = _LINES.get(change[0], change[0])
         if newest.get(line, ("",))[0] != change[0]:
             newest[line] = change[0], []
             groups.append(newest[line])

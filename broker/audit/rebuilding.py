@@ -5,6 +5,7 @@ Events that were pruned cannot be replayed: what rests on one of them alone is t
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -100,7 +101,16 @@ def _rows_below(oldest: int, columns: Sequence[str], rows: Sequence[_Row]) -> It
             continue
         if "offered_idx" in members and not _is_below(oldest, members["offered_idx"]):
             members |= {"offered_idx": None, "offered": None}
+        if "facts" in members:
+            members |= _told_below(oldest, str(members["facts"]))
         yield tuple(members.values())
+
+
+def _told_below(oldest: int, facts: str) -> Mapping[str, object]:
+    """Answer what a thread was before the events that can be replayed."""
+    lines = [line for line in facts.splitlines(keepends=True) if _is_below(oldest, json.loads(line)["index"])]
+    newest = json.loads(lines[-1])
+    return {"last_idx": newest["index"], "event": newest["event"], "facts": "".join(lines)}
 
 
 def _is_below(oldest: int, index: object) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-VERSION = 2
+VERSION = 3
 """`PRAGMA user_version`. A newer one is refused: this program would not know what else must hold."""
 
 SCHEMA = """
@@ -73,6 +73,19 @@ CREATE TABLE host_keys(
     offered_idx INTEGER,
     offered TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE threads(
+    thread TEXT PRIMARY KEY,
+    idx INTEGER NOT NULL,
+    last_idx INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    event TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    account TEXT NOT NULL,
+    facts TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX threads_by_event ON threads(kind, event);
+CREATE INDEX threads_by_actor ON threads(kind, actor);
 CREATE TABLE followers(
     name TEXT PRIMARY KEY,
     position INTEGER NOT NULL,

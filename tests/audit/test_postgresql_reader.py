@@ -50,7 +50,11 @@ def some_events() -> list[Event]:
     ]
     more = an_event("credential.requested", request_id="open")
     requested = [an_event("credential.requested", number) for number in range(60)]
-    return [*requested, *events, more, Event(event="policies.loaded", outcome="success")]
+    locks = [
+        an_event(f"lock.{what}", actor=actor, details={"thread": "t1", "message": "\u20ac"})
+        for what, actor in (("created", BOB), ("removed", ALMOST_BOB))
+    ]
+    return [*requested, *events, more, *locks, Event(event="policies.loaded", outcome="success")]
 
 
 @pytest.fixture
@@ -110,6 +114,14 @@ def test_everything_else_is_the_same_too(readers: tuple[Reader, Reader]) -> None
     for name in VIEWS:
         assert list(other.view(name)) == list(one.view(name))
         assert one.view(name)
+    assert list(other.threads("lock", event="lock.removed")) == list(one.threads("lock", event="lock.removed"))
+    assert [each.thread for each in one.threads("lock", actor=f"corp/{BOB.subject}")] == ["t1"]
+    assert list(other.threads("lock", actor=f"corp/{BOB.subject}")) == list(one.threads("lock"))
+    assert other.thread("t1") == one.thread("t1") is not None
+    assert (other.thread("t2"), list(other.threads("request"))) == (None, [])
+    asked = f"corp/{BOB.subject}", "credential.issued", 0
+    assert list(other.instances_since(*asked)) == list(one.instances_since(*asked)) != []
+    assert other.followers() == one.followers()
     assert other.host_keys("main/eu-west-1/web-0") == one.host_keys("main/eu-west-1/web-0") is not None
     assert list(other.all_host_keys()) == list(one.all_host_keys())
     now = int(NOW.timestamp() * 1000)
@@ -148,7 +160,7 @@ def test_a_reader_survives_a_lost_connection(readers: tuple[Reader, Reader], pos
     _, other = readers
     query = "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity"
     run(postgresql, f"{query} WHERE datname = current_database() AND pid <> pg_backend_pid()")
-    assert other.head().size == 122
+    assert other.head().size == 124
 
 
 def test_a_database_without_a_log_is_not_read(postgresql: str) -> None:

@@ -43,7 +43,7 @@ def newest(desk: Desk, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 def test_views_that_are_what_the_events_give_are_left_alone(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.audit("rebuild", "--check") == 0
-    assert "leases 1, host_keys 1; rows that differ: 0" in capsys.readouterr().err
+    assert "leases 1, host_keys 1, threads 0; rows that differ: 0" in capsys.readouterr().err
     assert desk.audit("rebuild") == 0
     assert "nothing had to be written" in capsys.readouterr().err
     assert newest(desk, capsys) == {}
@@ -62,7 +62,7 @@ def test_a_rebuild_writes_the_views_and_an_event(desk: Desk, capsys: pytest.Capt
     assert desk.audit("rebuild") == 0
     details = newest(desk, capsys)["details"]
     assert isinstance(details, dict)
-    assert details["rows"] == {"open_requests": 0, "leases": 1, "host_keys": 1}
+    assert details["rows"] == {"open_requests": 0, "leases": 1, "host_keys": 1, "threads": 0}
     assert details["differences"] == 2
     assert details["os_user"]
     assert desk.audit("rebuild", "--check") == 0

@@ -31,7 +31,7 @@ SIGNER = Signer("test.example/audit", Ed25519PrivateKey.generate())
 KEYS = [f"ssh-ed25519 {digit * 64}" for digit in "012"]
 
 steps = st.tuples(
-    st.sampled_from(["requested", "issued", "failed", "changed", "accepted", "withheld", "other"]),
+    st.sampled_from(["requested", "issued", "failed", "changed", "accepted", "withheld", "begun", "told", "other"]),
     st.integers(0, 7),  # which of the earlier requests, or leases
     st.integers(0, 1),  # at which instance
     st.integers(0, 120),  # seconds of the lease
@@ -67,6 +67,8 @@ class Story:
             lease = len(self._leases)
             self._leases.append(lease)
         names = {"changed": "credential.failed", "accepted": "host_keys.accepted", "other": "policies.loaded"}
+        names |= {"begun": "break_glass.used", "told": "break_glass.reviewed"}
+        thread = {"thread": f"thread-{account}"} if what in {"begun", "told"} else {}
         return an_event(
             names.get(what, f"credential.{what}"),
             request,
@@ -74,7 +76,7 @@ class Story:
             lease_id=f"lease-{lease}",
             expires_at=self._now + timedelta(seconds=seconds) if what == "issued" else None,
             error="host_key_changed" if what == "changed" else "",
-            details={"host_keys": tuple(keys)} if keys else {},
+            details=({"host_keys": tuple(keys)} if keys else {}) | thread,
         )
 
 
@@ -194,7 +196,7 @@ def test_what_rests_on_pruned_events_is_kept_and_counted(log: Log) -> None:
     log.ledger.prune(document(an_event("audit.pruned", details={"end": 2})), 2)
     rebuilt = log.rebuilt()
     assert rebuilt.differences == []
-    assert rebuilt.kept == {"open_requests": 0, "leases": 1, "host_keys": 1}
+    assert rebuilt.kept == {"open_requests": 0, "leases": 1, "host_keys": 1, "threads": 0}
     assert [row[-1] for row in rebuilt.views["host_keys"]] == [f'["{KEYS[1]}"]']
     log.tamper("UPDATE host_keys SET offered = '[]'")
     assert log.rebuilt().differences == [

@@ -15,6 +15,7 @@ from broker.audit.checkpoints import Signer
 from broker.audit.events import document, encode
 from broker.audit.leaves import parse
 from broker.audit.merkle import EMPTY_ROOT, CompactRange, leaf_hash
+from broker.audit.schema import VERSION
 from broker.audit.stores import Batch, Head, HeadMoved, Node, NotWritten, Record, Store, StoredCheckpoint, StoreError
 from broker.audit.stores.address import Address
 from broker.audit.stores.files import filesystem_of
@@ -232,7 +233,7 @@ def test_a_log_of_another_schema_version_is_refused(database: Path, version: int
     change(database, f"PRAGMA user_version={version}")
     with pytest.raises(StoreError, match=f"version {version}"):
         SqliteStore(database).open()
-    change(database, "PRAGMA user_version=2")
+    change(database, f"PRAGMA user_version={VERSION}")
     store = SqliteStore(database)
     store.open()
     store.close()

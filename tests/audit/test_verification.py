@@ -22,6 +22,7 @@ from broker.audit.evidence import CannotVerify, Row, export_line, export_rows, o
 from broker.audit.leaves import search_columns
 from broker.audit.merkle import CompactRange, leaf_hash
 from broker.audit.replay import Replay
+from broker.audit.schema import VERSION
 from broker.audit.stores import StoreError
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.verification import Report, verify_database, verify_export
@@ -310,8 +311,8 @@ def test_the_layout_of_the_schema_in_the_file_does_not_matter(log: Path, signer:
 
 
 def test_the_log_of_a_newer_broker_cannot_be_verified(log: Path, signer: Signer) -> None:
-    tamper(log, "PRAGMA user_version=3")
-    with pytest.raises(CannotVerify, match="version 3"):
+    tamper(log, f"PRAGMA user_version={VERSION + 1}")
+    with pytest.raises(CannotVerify, match=f"version {VERSION + 1}"):
         verify_database(log, signer.verifier)
 
 

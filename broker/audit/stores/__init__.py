@@ -174,6 +174,10 @@ class Store(TreeReader, Protocol):
         """Answer those of some requests that are still open; inside `append`, as its transaction sees it."""
         ...
 
+    def thread_ends(self, threads: Sequence[str]) -> Mapping[str, int]:
+        """Answer the newest event of those threads that there are; inside `append`, as its transaction sees it."""
+        ...
+
     def claim(self, follower: str, owner: str, now: int, until: int) -> int | None:
         """Let `owner` follow the log as `follower` until a time (ms since 1970); None while another one does.
 
@@ -248,6 +252,20 @@ class StoredHostKeys(NamedTuple):
     offered: tuple[str, ...]
 
 
+class StoredThread(NamedTuple):
+    """Several events about one thing. `facts` are what they said, as lines of JSON, the oldest first."""
+
+    thread: str
+    idx: int
+    last_idx: int
+    kind: str
+    event: str
+    actor: str
+    instance: str
+    account: str
+    facts: str
+
+
 class Reader(TreeReader, Protocol):
     """The reading side: a connection that cannot write, for one thread."""
 
@@ -291,6 +309,22 @@ class Reader(TreeReader, Protocol):
 
     def all_host_keys(self) -> Sequence[StoredHostKeys]:
         """Answer what every instance is held to, by name."""
+        ...
+
+    def thread(self, thread: str) -> StoredThread | None:
+        """Answer one thread."""
+        ...
+
+    def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
+        """Answer threads by their beginning, the oldest first; None is any. `event` is the newest of each."""
+        ...
+
+    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
+        """Answer time and instance of the events of one name and actor that are not older, the oldest first."""
+        ...
+
+    def followers(self) -> Mapping[str, int]:
+        """Answer how far each follower has come."""
         ...
 
     def view(self, name: str) -> Sequence[tuple[object, ...]]:

@@ -9,7 +9,7 @@ became of it; only when it cannot, nobody knows.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -338,6 +338,11 @@ class PostgresqlStore:
         query = "SELECT request_id FROM open_requests WHERE request_id = ANY($1::text[])"
         rows = self._read(lambda connection: connection.fetch(query, list(request_ids)))
         return frozenset(row["request_id"] for row in rows)
+
+    def thread_ends(self, threads: Sequence[str]) -> Mapping[str, int]:
+        """Answer the newest events of threads."""
+        query = "SELECT thread, last_idx FROM threads WHERE thread = ANY($1::text[])"
+        return {row[0]: row[1] for row in self._read(lambda connection: connection.fetch(query, list(threads)))}
 
     # -- bookkeeping
 

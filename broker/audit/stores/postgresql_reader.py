@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from broker.audit.stores import (
     StoredHostKeys,
     StoredLease,
     StoredRecord,
+    StoredThread,
     StoreError,
     TooSlow,
 )
@@ -120,6 +121,37 @@ class PostgresqlReader:
         text = f'SELECT {columns} FROM host_keys {where} ORDER BY instance COLLATE "C"'  # noqa: S608 -- our own text
         rows = self._ask(lambda connection: connection.fetch(text, *values))
         return [host_keys_of((row[0], row[1], row[2], row[3], row[4])) for row in rows]
+
+    def thread(self, thread: str) -> StoredThread | None:
+        """Answer one thread."""
+        found = self._threads("thread = $1", thread)
+        return found[0] if found else None
+
+    def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
+        """Answer threads, the oldest first."""
+        where = (
+            "kind = $1 AND ($2::text IS NULL OR event = $2)"
+            " AND ($3::text IS NULL OR (left(actor, 200) = left($3, 200) AND actor = $3))"
+        )
+        return self._threads(where, kind, event, actor)
+
+    def _threads(self, where: str, *values: object) -> Sequence[StoredThread]:
+        text = f"SELECT {', '.join(VIEWS['threads'])} FROM threads WHERE {where} ORDER BY idx"  # noqa: S608 -- our own text
+        return [StoredThread(*row) for row in self._ask(lambda connection: connection.fetch(text, *values))]
+
+    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
+        """Answer what one actor asked for lately."""
+        text = (
+            "SELECT time, instance FROM events WHERE left(actor, 200) = left($1, 200) AND actor = $1"
+            " AND time >= $2 AND event = $3 ORDER BY time, idx"
+        )
+        rows = self._ask(lambda connection: connection.fetch(text, actor, since, event))
+        return [(row[0], row[1]) for row in rows]
+
+    def followers(self) -> Mapping[str, int]:
+        """Answer how far each follower has come."""
+        text = "SELECT name, position FROM followers"
+        return {row[0]: row[1] for row in self._ask(lambda connection: connection.fetch(text))}
 
     def view(self, name: str) -> Sequence[tuple[object, ...]]:
         """Answer a view."""

@@ -8,7 +8,7 @@ other connection to this file is read-only and never checkpoints; see `sqlite_re
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -215,6 +215,13 @@ class SqliteStore:
         query = f"SELECT request_id FROM open_requests WHERE request_id IN ({places})"  # noqa: S608 -- values are bound
         with translated():
             return frozenset(request_id for (request_id,) in self._connection.execute(query, request_ids))
+
+    def thread_ends(self, threads: Sequence[str]) -> Mapping[str, int]:
+        """Answer the newest events of threads."""
+        places = ", ".join("?" * len(threads))
+        query = f"SELECT thread, last_idx FROM threads WHERE thread IN ({places})"  # noqa: S608 -- values are bound
+        with translated():
+            return dict(self._connection.execute(query, threads))
 
     def claim(self, follower: str, owner: str, now: int, until: int) -> int | None:
         """Claim a follower. Only an earlier process can have left another owner here, and this one has the lock."""

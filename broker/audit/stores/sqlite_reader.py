@@ -22,6 +22,7 @@ from broker.audit.stores import (
     StoredHostKeys,
     StoredLease,
     StoredRecord,
+    StoredThread,
     StoreError,
     TooSlow,
 )
@@ -123,6 +124,32 @@ class SqliteReader:
         """Answer what every instance is held to."""
         with translated():
             return [host_keys_of(row) for row in self._connection.execute("SELECT * FROM host_keys ORDER BY instance")]
+
+    def thread(self, thread: str) -> StoredThread | None:
+        """Answer one thread."""
+        with translated():
+            row = self._connection.execute("SELECT * FROM threads WHERE thread = ?", (thread,)).fetchone()
+        return row and StoredThread(*row)
+
+    def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
+        """Answer threads, the oldest first."""
+        wanted = {"kind": kind, "event": event, "actor": actor}
+        terms = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = :{name}" for name in terms)
+        query = f"SELECT * FROM threads WHERE {where} ORDER BY idx"  # noqa: S608 -- our own names
+        with translated():
+            return [StoredThread(*row) for row in self._connection.execute(query, terms)]
+
+    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
+        """Answer what one actor asked for lately."""
+        query = "SELECT time, instance FROM events WHERE actor = ? AND time >= ? AND event = ? ORDER BY time, idx"
+        with translated():
+            return self._connection.execute(query, (actor, since, event)).fetchall()
+
+    def followers(self) -> Mapping[str, int]:
+        """Answer how far each follower has come."""
+        with translated():
+            return dict(self._connection.execute("SELECT name, position FROM followers"))
 
     def view(self, name: str) -> Sequence[tuple[object, ...]]:
         """Answer a view."""
