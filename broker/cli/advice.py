@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
-from broker.client.credentials import FixedToken
-from broker.client.errors import BrokerProblem, Misconfigured, NotLoggedIn, NotReady, Unreachable, Untrusted
+from broker.cli.whereabouts import location
+from broker.client.errors import (
+    BrokerProblem,
+    Misconfigured,
+    NotLoggedIn,
+    NotReady,
+    ProviderFault,
+    Unreachable,
+    Untrusted,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
 _TELL = "nothing was issued; tell whoever runs the service, whose /readyz names the cause"
 
 _SENTENCES = {
-    "denied": "`broker ls` shows what you may reach",
     "step_up_required": "log in anew, with a second factor",
     "approval_required": "somebody else has to approve it first",
     "ambiguous_instance": "say which one, by its full name",
@@ -35,7 +41,12 @@ _SENTENCES = {
     "audit_unavailable": _TELL,
     "policies_unavailable": _TELL,
     "keys_unavailable": _TELL,
-    "not_found": "is BROKER_URL the address of a broker, and is the broker as new as this command?",
+    "superseded": "somebody else was faster: look at it again, then decide anew",
+    "invalid_request": "compare what you typed with `broker help COMMAND`",
+    "invalid_token": "get a new token; if that is refused too, give an operator the request id",
+    "reason_required": "say why you want in",
+    "ticket_required": "name the ticket that you work on",
+    "internal_error": "try again in a minute; if it stays so, give an operator the request id",
 }
 """By the code of a problem: what to do now, where the service, which knows nothing of commands, does not say."""
 
@@ -45,23 +56,44 @@ _OPTIONS = {"reason": ("--reason", "TEXT"), "ticket": ("--ticket", "ID")}
 _LOGIN = "broker login"
 _LOGIN_INSTEAD = "unset BROKER_TOKEN BROKER_TOKEN_FILE; broker login"
 """What the environment holds would go before the login."""
-_GIVEN = FixedToken.remedy
-"""What the client advises when the environment holds the token; a workload has a remedy of its own."""
 
 _WAITING = {"get", "exec", "ssh", "rdp"}
 _WAITED_FOR = {"password_not_ready", "instance_not_running", "upstream_unavailable", "overloaded"}
 _LOOKED_AT = {"audit_unavailable", "policies_unavailable", "keys_unavailable"}
 
 
-def sentence(error: ClientError) -> str:
-    """Say what to do now; empty when the error's own text says it all."""
+def sentence(error: ClientError, words: Sequence[str] = ()) -> str:
+    """Say what to do now; empty when the error's own text says it all. `words` are those of the command that failed."""
     if isinstance(error, BrokerProblem):
-        return error.next or _SENTENCES.get(error.code, "" if error.code else _unfamiliar())
-    if isinstance(error, Unreachable):
-        return "is BROKER_URL right, and does the service run?"
+        return error.next or _of_problem(error, words)
+    if isinstance(error, Unreachable) and not isinstance(error, ProviderFault):
+        return _of_silence(str(error))
     if isinstance(error, Untrusted):
         return "ask whoever runs the service which authority its certificate is from" if _is_about_tls(error) else ""
+    if isinstance(error, Misconfigured) and str(error).startswith("BROKER_") and "cannot be" in str(error):
+        return "let the variable name a file that can be read, or unset it"
     return ""
+
+
+def _of_problem(problem: BrokerProblem, words: Sequence[str]) -> str:
+    if problem.code == "denied":
+        meant = _meant(words)
+        return (f"did you mean {meant}? " if meant else "") + "`broker ls` shows what you may reach"
+    if problem.code == "not_found" and words[:1] == ["bundles"]:
+        return "`broker blueprints --all` lists the names"
+    if problem.code == "not_found":
+        return f"is {location()} a broker, and as new as this command?"
+    if not problem.code:
+        return f"this is no broker's answer: is {location()} right, or does a proxy stand in between?"
+    return _SENTENCES.get(problem.code, "")
+
+
+def _of_silence(said: str) -> str:
+    """Tell the service from what else may be silent; an error names its host, or calls it so."""
+    found = location()
+    if said.startswith("the service answered") or (found.host and found.host in said):
+        return f"is {found} right, and does the service run?"
+    return "try again in a minute; if it stays so, tell whoever runs the service"
 
 
 def command(error: ClientError, words: Sequence[str]) -> str:
@@ -75,10 +107,10 @@ def command(error: ClientError, words: Sequence[str]) -> str:
 
 def _by_kind(error: ClientError) -> str:
     match error:
-        case Unreachable():
+        case Unreachable() if not isinstance(error, ProviderFault):
             return _look()
         case Untrusted() if _is_about_tls(error):
-            return "export BROKER_CA_FILE=/path/to/authority.pem"
+            return _trusting()
         case Misconfigured() if "BROKER_URL is not set" in str(error):
             return f"{_LOGIN} https://broker.example.com"
         case Misconfigured() if "access token" in str(error):
@@ -93,8 +125,7 @@ def _by_options(problem: BrokerProblem, words: Sequence[str]) -> str:
     waits = problem.code in _WAITED_FOR and problem.retry_after is not None and words and words[0] in _WAITING
     more = ["--wait", "10m"] if waits else _missing_options(problem)
     if problem.choices and problem.code == "ambiguous_instance":
-        full = [problem.choices[0] if word == _instance(words) else word for word in words]
-        return shlex.join(["broker", *full])
+        return _renamed(words, problem.choices[0])
     if not more or not words:
         return ""
     first = _LOGIN if problem.code == "step_up_required" else ""
@@ -105,11 +136,14 @@ def _by_code(problem: BrokerProblem, words: Sequence[str]) -> str:
     """Answer another command that brings one further."""
     code, instance = problem.code, _instance(words)
     if code == "invalid_token":
-        return _LOGIN if _LOGIN in problem.next else _LOGIN_INSTEAD if _GIVEN in problem.next else ""
+        return _LOGIN if _LOGIN in problem.next else ""  # whoever was given a token otherwise renews it there
     if code == "step_up_required":
         return _LOGIN
     if code == "approval_required" and instance and _exists("request"):
         return shlex.join(["broker", "request", "create", instance])
+    if code == "denied" and instance and words[0] in _WAITING:
+        meant = _meant(words)
+        return _renamed(words, meant) if meant else shlex.join(["broker", "doctor", instance])
     if code == "host_key_changed" and instance:
         return shlex.join(["broker", "hosts", "show", instance])
     return _look() if code in _LOOKED_AT else ""
@@ -132,13 +166,41 @@ def _again(words: Sequence[str], *more: str) -> str:
 
 
 def _instance(words: Sequence[str]) -> str:
-    """Answer the first argument of a command that takes an instance."""
-    return next((word for word in words[1:] if not word.startswith("-") and word not in {"show", "accept"}), "")
+    """Answer which instance a command was typed for; "" where it was for none."""
+    if not words or not _exists(words[0]):
+        return ""
+    from broker.cli.main import parser_of
+
+    return getattr(parser_of(words[0]).parse_args(words[1:]), "instance", "")
+
+
+def _renamed(words: Sequence[str], name: str) -> str:
+    """Write the command down for another instance."""
+    typed = _instance(words)
+    place = words.index(typed) if typed in words else len(words)
+    return shlex.join(["broker", *words[:place], name, *words[place + 1 :]])
+
+
+def _meant(words: Sequence[str]) -> str:
+    """Answer the instance that may have been meant; "" when none is called like it, or one is called so."""
+    if not words or words[0] not in _WAITING:
+        return ""
+    from broker.cli.suggesting import likely_instance
+
+    return likely_instance(_instance(words))
+
+
+def _trusting() -> str:
+    found = location()
+    if found.is_of_login:
+        return f"{_LOGIN} {shlex.quote(found.url)} --ca-file /path/to/authority.pem"
+    return "export BROKER_CA_FILE=/path/to/authority.pem"
 
 
 def _look() -> str:
-    trust = ' --cacert "$BROKER_CA_FILE"' if os.environ.get("BROKER_CA_FILE") else ""
-    return f'curl -sS{trust} "$BROKER_URL/readyz"' if os.environ.get("BROKER_URL") else ""
+    found = location()
+    trust = ["--cacert", found.ca_file] if found.ca_file else []
+    return shlex.join(["curl", "-sS", *trust, f"{found.url}/readyz"]) if found.url else ""
 
 
 def _exists(name: str) -> bool:
@@ -149,7 +211,3 @@ def _exists(name: str) -> bool:
 
 def _is_about_tls(error: ClientError) -> bool:
     return type(error.__cause__).__name__ == "SSLCertVerificationError"
-
-
-def _unfamiliar() -> str:
-    return "this is no broker's answer: is BROKER_URL right, or does a proxy stand in between?"

@@ -13,11 +13,14 @@ from broker.client.waiting import patiently
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from broker.client import Broker
     from broker.client.documents import CredentialDocument
     from broker.client.lease import Purpose
+
+_TRUE_OF_ALL = "The certificate is checked at login only"
+"""How a warning of the service begins that the help and the answer itself say too; to hear it each time is noise."""
 
 
 def add_arguments(parser: ArgumentParser, *, wait: str = "0s") -> None:
@@ -35,9 +38,16 @@ def add_arguments(parser: ArgumentParser, *, wait: str = "0s") -> None:
 
 def add_purpose(parser: ArgumentParser) -> None:
     """Add what policies may ask for."""
-    parser.add_argument("--reason", metavar="TEXT", default="", help="why; policies may ask for it")
-    parser.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
+    add_reasons(parser, os.environ)
     parser.add_argument("--break-glass", action="store_true", help="ask by the policies for emergencies")
+
+
+def add_reasons(parser: ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Add the reason and the ticket; what the options do not say, `BROKER_REASON` and `BROKER_TICKET` do."""
+    for name, metavar, purpose in (("reason", "TEXT", "why"), ("ticket", "ID", "the ticket")):
+        variable = f"BROKER_{name.upper()}"
+        help_text = f"{purpose}; policies may ask for it (default: {variable})"
+        parser.add_argument(f"--{name}", metavar=metavar, default=environment.get(variable, ""), help=help_text)
 
 
 def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str = "") -> CredentialDocument:
@@ -54,9 +64,15 @@ def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str 
         )
         with output.Progress(arguments.wait) as progress:
             credential = patiently(asking, arguments.wait, progress.notice, sleep=progress.sleep)
-    for warning in credential.get("warnings", []):
-        output.talk(f"warning: {warning}")
+    _warn(credential)
     return credential
+
+
+def _warn(credential: CredentialDocument) -> None:
+    """Say the service's warnings, but for the one that is true of every certificate."""
+    for warning in credential.get("warnings", []):
+        if not warning.startswith(_TRUE_OF_ALL):
+            output.talk(f"warning: {warning}")
 
 
 def granted(
@@ -82,9 +98,10 @@ def granted(
             if problem.code == "protocol_not_supported":
                 problem.next = f"`broker {'rdp' if protocol == 'ssh' else 'ssh'} {instance}` opens it"
             raise
-    output.talk(f"{instance} is open until {credential['lease']['expires_at']} (lease {credential['lease']['id']})")
-    for warning in credential.get("warnings", []):
-        output.talk(f"warning: {warning}")
+    from broker.cli.times import clock
+
+    output.talk(f"{instance} is open until {clock(credential['lease']['expires_at'])}")
+    _warn(credential)
     return credential
 
 

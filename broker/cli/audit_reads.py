@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import fields
 
 from broker.cli.configuration import settings_of
-from broker.cli.output import talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +63,10 @@ def rfc3339_of(moment: int | None) -> str | None:
     return None if moment is None else rfc3339(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment))
 
 
+def _quiet(_: str) -> None:
+    """That a running service writes the event is nothing that a reader has to know."""
+
+
 async def _append(
     arguments: Namespace,
     event: Literal["audit.read", "audit.exported"],
@@ -72,5 +75,5 @@ async def _append(
     from broker.model import Event
     from broker.wiring import operator_log
 
-    async with operator_log(settings_of(arguments), talk) as append:
+    async with operator_log(settings_of(arguments), _quiet) as append:
         await append(Event(event=event, outcome="success", details=details))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import signal
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -77,27 +79,30 @@ async def _play(folder: Path, *, keep: bool) -> int:
             return Exit.PROBLEMS
         say("")
         if keep:
-            say(_try_it(scene))
+            say(try_it(scene))
             await _until_interrupted()
         else:
             say("All as it should be. `broker demo --keep` (make demo KEEP=1) leaves it running, to try it yourself.")
     return Exit.OK
 
 
-def _try_it(scene: Stage) -> str:
+def try_it(scene: Stage) -> str:
+    """Say what to paste into another terminal, and what to try there."""
     from broker.demo.stage import ALICE
 
-    exports = "\n".join(f"  export {name}={value}" for name, value in scene.environment(ALICE).items())
-    lines = [
-        f"It goes on running until Ctrl-C. In another terminal, as alice:\n{exports}",
-        "  broker ls",
-        "  broker get web-1 --reason trying --format files",
-        f"  broker audit verify --config {scene.config}",
-    ]
+    exports = {"PATH": f"{shlex.quote(sysconfig.get_path('scripts'))}:$PATH"}
+    exports |= {name: shlex.quote(value) for name, value in scene.environment(ALICE).items()}
+    exports["BROKER_CONFIG"] = shlex.quote(str(scene.config))
+    lines = ["It goes on running until Ctrl-C. Paste this into another terminal, to be alice there:"]
+    lines += [f"  export {name}={value}" for name, value in exports.items()]
+    lines += ["and try", "  broker ls", '  broker get web-1 --reason "a look around"']
     if scene.sshd:
-        lines.append(
-            f"The second one prints an ssh command; here put -l {scene.sshd.user} behind it, as there is no ec2-user."
-        )
+        lines += ['  broker ssh web-1 --reason "a look around"', '  broker doctor web-1 --reason "a look around"']
+    lines += ["  broker leases", "  broker audit verify"]
+    if scene.sshd:
+        lines.append(f"web-1 is an sshd of this machine that runs as you: its only user is {scene.sshd.user}.")
+    else:
+        lines.append("No sshd is installed here, so nobody can log in to web-1; its credential is real all the same.")
     return "\n".join(lines)
 
 

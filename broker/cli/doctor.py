@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from contextlib import contextmanager
 
 from broker.cli import output
-from broker.cli.asking import private_folder
+from broker.cli.asking import add_reasons, private_folder
 from broker.cli.exits import Exit
+from broker.cli.output import terminal_width
 from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
@@ -38,8 +40,7 @@ def configure(parser: Parser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("instance", metavar="INSTANCE", help="its name, or account/region/name")
     parser.add_argument("--protocol", choices=["ssh", "rdp"], help="default: what the platform speaks")
-    parser.add_argument("--reason", metavar="TEXT", default="", help="why; policies may ask for it")
-    parser.add_argument("--ticket", metavar="ID", default="", help="the ticket; policies may ask for it")
+    add_reasons(parser, os.environ)
     output.add_format(parser, "table", "json")
     guide(parser, EXAMPLES, {0: "all is well", 1: "a cause was found"}, see="broker ls, broker whoami, broker ssh")
 
@@ -75,10 +76,30 @@ def run(arguments: Namespace) -> int:
 
 def _show(finding: Finding) -> None:
     word = {"ok": "ok", "problem": "PROBLEM", "skipped": "skipped"}[finding.status]
-    output.write(f"{word:<8} {finding.check:<13} {output.plain(finding.detail)}")
-    if finding.status == "problem":
-        output.write(f"{'':<22} cause: {finding.cause}")
-        output.write(f"{'':<22} fix:   {output.plain(finding.fix)}")
+    _put(f"{word:<8} {finding.check:<13} ", finding.detail)
+    if finding.status != "problem":
+        return
+    _put(f"{'':<9}cause: ", finding.cause)
+    _put(f"{'':<9}fix:   ", finding.fix)
+    if finding.command:
+        output.write(f"{'':<9}type:  {output.plain(finding.command)}")  # in one piece, to be copied
+
+
+def _put(lead: str, text: str) -> None:
+    """Write a text behind its lead, filled to the width of a terminal; what is piped is one line."""
+    line, columns = lead + output.plain(text), terminal_width(sys.stdout)
+    if columns and len(line) > columns:
+        from textwrap import fill
+
+        line = fill(
+            line,
+            columns,
+            subsequent_indent=" " * len(lead),
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        )
+    output.write(line)
 
 
 def _summary(instance: str, problems: list[Finding]) -> str:

@@ -26,7 +26,8 @@ BROKER_LEASE_ID and BROKER_EXPIRES_AT in its environment, and
   with --format env, the same as `broker get --format env`: BROKER_PRIVATE_KEY, BROKER_PASSWORD …
     Every process that the program starts inherits them: prefer files.
 
-The exit code is the program's own.
+The exit code is the program's own; without a credential it is not started, and the exit code is
+that of `broker get`.
 """
 
 _FILES = {
@@ -49,6 +50,10 @@ broker exec web-1 --format env -- ./deploy  # by variables, which every child in
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = EPILOG
+    parser.usage = (
+        "broker exec INSTANCE [--reason TEXT] [--ticket ID] [--break-glass] [--wait TIME] [--protocol {ssh,rdp}]"
+        " [--format {files,env}] -- COMMAND [ARGUMENT ...]"
+    )
     asking.add_arguments(parser)
     parser.add_argument("--protocol", choices=["ssh", "rdp"], help="default: what the platform speaks")
     parser.add_argument("--format", choices=["files", "env"], default="files", help="default: files")
@@ -59,7 +64,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Ask, run, and tidy up."""
     if shutil.which(arguments.command[0]) is None:  # before anything is issued that nobody could use
-        raise Misconfigured(f"there is no program {arguments.command[0]!r} to run")
+        raise Misconfigured(f"there is no program {arguments.command[0]!r} on PATH: install it, or name it by its path")
     if arguments.format == "env":
         credential = asking.ask(arguments, arguments.protocol)
         return children.run(arguments.command, _inherited() | variables(credential))

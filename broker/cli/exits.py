@@ -35,6 +35,7 @@ _BY_CODE = {
     "password_not_ready": Exit.NOT_READY,
     "instance_not_running": Exit.NOT_READY,
     "host_key_changed": Exit.MISMATCH,
+    "superseded": Exit.NOT_READY,
     "step_up_required": Exit.NEEDS_MORE,
     "reason_required": Exit.NEEDS_MORE,
     "ticket_required": Exit.NEEDS_MORE,

@@ -62,7 +62,7 @@ def _client(error: ClientError, words: Sequence[str]) -> Exit:
         case _:
             code = Exit.UNAVAILABLE
     complain(str(error))
-    _further("next", advice.sentence(error))
+    _further("next", advice.sentence(error, words))
     _further("type", advice.command(error, words))
     return code
 
@@ -70,7 +70,7 @@ def _client(error: ClientError, words: Sequence[str]) -> Exit:
 def _problem(problem: BrokerProblem, words: Sequence[str]) -> Exit:
     complain(f"{problem.detail} ({problem.code or f'HTTP {problem.status}'})")
     _further("choose", ", ".join(problem.choices))
-    _further("next", advice.sentence(problem))
+    _further("next", advice.sentence(problem, words))
     _further("type", advice.command(problem, words))
     _further("AWS", problem.upstream_code)
     _further("wait", _span(problem.retry_after))

@@ -23,7 +23,7 @@ formats:
   json    the service's answer
   env     NAME='value' lines: eval "$(broker get web-1 --format env)"
   files   DIR/INSTANCE/ with id, id-cert.pub, known_hosts and ssh_config, or password and NAME.rdp;
-          then ssh -F DIR/INSTANCE/ssh_config NAME, with -l USER for another user
+          then ssh -F DIR/INSTANCE/ssh_config NAME
 
 A full name makes the folder DIR/ACCOUNT/REGION/NAME/, so two of one name do not meet. On a
 terminal, files are told in words; elsewhere stdout gets JSON that names them.
@@ -65,9 +65,9 @@ def run(arguments: Namespace) -> int:
     """Ask, wait if told to, and hand over."""
     form = arguments.format or ("files" if arguments.output else "json")
     if arguments.output and form != "files":
-        raise Misconfigured("--output goes with --format files")
+        raise Misconfigured("--output goes with --format files: leave one of the two out")
     if not (arguments.idempotency_key.isascii() and f"x{arguments.idempotency_key}".isprintable()):
-        raise Misconfigured("--idempotency-key takes printable ASCII characters")
+        raise Misconfigured("--idempotency-key takes printable ASCII characters: write another one")
     folder = _folder(arguments) if form == "files" else None
     credential = asking.ask(arguments, arguments.protocol, arguments.idempotency_key)
     if folder:
@@ -86,9 +86,11 @@ def _folder(arguments: Namespace) -> CredentialFolder:
 
 
 def _print_files(credential: CredentialDocument, folder: CredentialFolder) -> None:
+    from broker.cli.times import clock
+
     files = folder.write(credential)
     expires_at = credential["lease"]["expires_at"]
-    output.talk(f"the files are in {folder.path}, for access until {expires_at}")
+    output.talk(f"the files are in {folder.path}, for access until {clock(expires_at)}")
     document: dict[str, object] = {
         "directory": str(folder.path),
         "files": files,

@@ -42,7 +42,7 @@ def help_of(parser: Parser) -> str:
     """Write it."""
     width = max(NARROWEST, min(WIDEST, terminal_width(sys.stdout) or PIPED))
     formatter = _Formatter(parser.prog, width - 2)
-    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)  # noqa: SLF001  # as argparse does
+    formatter.add_usage(_usage(parser, width), parser._actions, parser._mutually_exclusive_groups)  # noqa: SLF001  # as argparse does
     formatter.add_text(parser.description)
     for group in parser._action_groups:  # noqa: SLF001  # same
         formatter.start_section(group.title)
@@ -51,6 +51,16 @@ def help_of(parser: Parser) -> str:
     parts = [formatter.format_help().rstrip(), *_paragraphs(parser.epilog or "", width), *_sections(parser, width)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     return _HEADING.sub(lambda found: bold(found[0], sys.stdout), text)
+
+
+def _usage(parser: Parser, width: int) -> str | None:
+    """Fill a usage line that is a command's own; None leaves it to argparse."""
+    if not parser.usage:
+        return None
+    lead = len(f"usage: {parser.prog} ")
+    words = re.findall(r"\[[^\]]*\]|\S+", parser.usage.removeprefix(parser.prog))
+    filled = wrap("\n".join(word.replace(" ", "\0") for word in words), width - lead, break_on_hyphens=False)
+    return f"{parser.prog} " + ("\n" + " " * lead).join(filled).replace("\0", " ")
 
 
 def examples_of(parser: Parser) -> list[tuple[str, str]]:

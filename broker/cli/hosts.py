@@ -9,21 +9,27 @@ from broker.cli import output
 from broker.cli.exits import Exit
 from broker.cli.parsing import guide
 from broker.cli.service import service
+from broker.cli.suggesting import likely
 from broker.client import Misconfigured
 from broker.client.names import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from broker.cli.parsing import Parser
     from broker.client import Broker
     from broker.client.documents import HostDocument
 
-COLUMNS = ("!INSTANCE", "ALGORITHM", "!FINGERPRINT", "STATE")
+COLUMNS = ("/INSTANCE", "!ALGORITHM", "FINGERPRINT", "!STATE")
+OF_ONE = ("!STATE", "!ALGORITHM", "!FINGERPRINT")
+"""Of one instance, whose fingerprints are there to be compared: they are never shortened."""
 RDP_CERTIFICATE = "x509-cert"
+_NONE = "no instance is held to host keys that you may accept or read: they are pinned with the first credential"
 
 
+_LS_EPILOG = "On a terminal, fingerprints are shortened to what fits; `broker hosts show` has them whole."
 _LS_EXAMPLES = """\
 broker hosts ls  # every key, pinned or offered
 broker hosts ls --format json  # for a program
@@ -38,9 +44,11 @@ broker hosts accept web-1 --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMp
 """
 
 
-def configure(parser: ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    parser.usual_verb = "ls"
+    parser.epilog = "Without a verb, it lists them."
 
     def verb(name: str, summary: str, run: Callable[[Namespace], int]) -> ArgumentParser:
         sub: ArgumentParser = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
@@ -48,6 +56,7 @@ def configure(parser: ArgumentParser) -> None:
         return sub
 
     listing = verb("ls", "list the keys that instances are held to, and those offered instead", _list)
+    listing.epilog = _LS_EPILOG
     output.add_format(listing, *_FORMATS)
     show = verb("show", "show the keys that one instance is held to, and those offered instead", _show)
     accept = verb("accept", "hold an instance to the keys that AWS offers now", _accept)
@@ -84,7 +93,7 @@ def _show(arguments: Namespace) -> int:
         host = _host(broker, arguments.instance)
     if host is None:
         return Exit.PROBLEMS
-    _print([host], arguments.format)
+    _print([host], arguments.format, OF_ONE)
     return Exit.MISMATCH if host["offered"] else Exit.OK
 
 
@@ -108,13 +117,14 @@ def _accept(arguments: Namespace) -> int:
 def _host(broker: Broker, instance: str) -> HostDocument | None:
     """Find one host; a bare name must be that of one only."""
     wanted = parts(instance)
-    found = [
-        host for host in broker.hosts() if [host["account"], host["region"], host["name"]][-len(wanted) :] == wanted
-    ]
+    hosts = list(broker.hosts())
+    found = [host for host in hosts if [host["account"], host["region"], host["name"]][-len(wanted) :] == wanted]
     if len(found) > 1:
-        raise Misconfigured(f"more than one instance has this name: {', '.join(map(_name, found))}")
+        raise Misconfigured(f"more than one instance has this name; write one of {', '.join(map(_name, found))}")
     if not found:
-        output.talk("there is no such instance with host keys whose keys you may accept or read")
+        output.complain(f"{instance} is not held to host keys, or you may neither accept nor read them")
+        meant = likely(instance, map(_name, hosts))
+        output.advise("next", f"{f'did you mean {meant}? ' if meant else ''}`broker hosts` lists those that you may")
     return found[0] if found else None
 
 
@@ -124,10 +134,11 @@ def _confirmed(host: HostDocument, stated: Sequence[str]) -> bool:
         known = {_plain_hex(text) for text in stated}
         if known == {key.partition(" ")[2] for key in host["offered"]}:
             return True
-        output.talk("these are not the fingerprints that AWS offers; nothing was accepted")
+        output.complain("these are not the fingerprints that AWS offers; nothing was accepted")
+        output.advise("next", f"compare with `broker hosts show {_name(host)}`, and with what the instance itself says")
         return False
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Misconfigured("without a terminal, --fingerprint names each key to accept")
+        raise Misconfigured("without a terminal, name each key by --fingerprint, as `broker hosts show` shows it")
     output.talk(f"{_name(host)} is held to")
     _talk_of(host["host_keys"])
     output.talk("and AWS offers")
@@ -161,10 +172,10 @@ def _plain_hex(fingerprint: str) -> str:
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).hex()
         return bytes.fromhex(fingerprint.replace(":", "")).hex()
     except ValueError:
-        raise Misconfigured("a fingerprint is written SHA256:… or in hex") from None
+        raise Misconfigured("a fingerprint is written SHA256:… or in hex, as `broker hosts show` writes it") from None
 
 
-def _print(hosts: Sequence[HostDocument], form: str) -> None:
+def _print(hosts: Sequence[HostDocument], form: str, columns: Sequence[str] = COLUMNS) -> None:
     if form == "table":
         rows = [
             {"instance": _name(host), "key": key, "state": state}
@@ -172,10 +183,16 @@ def _print(hosts: Sequence[HostDocument], form: str) -> None:
             for state, keys in (("pinned", host["host_keys"]), ("offered", host["offered"]))
             for key in keys
         ]
-        cells = "no instance is held to host keys that you may accept or read"
-        output.show(rows, form, COLUMNS, lambda row: (row["instance"], *shown(row["key"]), row["state"]), cells)
+        output.show(rows, form, columns, lambda row: _cells(row, columns), _NONE)
     else:
         output.show(hosts, form, (), lambda _: (), "")
+
+
+def _cells(row: Mapping[str, str], columns: Sequence[str]) -> tuple[str, ...]:
+    algorithm, fingerprint = shown(row["key"])
+    if columns is OF_ONE:
+        return row["state"], algorithm, fingerprint
+    return row["instance"], algorithm, fingerprint, row["state"]
 
 
 def _name(host: HostDocument) -> str:

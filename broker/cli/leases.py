@@ -6,6 +6,7 @@ from broker.cli import output
 from broker.cli.exits import Exit
 from broker.cli.parsing import guide
 from broker.cli.service import service
+from broker.cli.times import in_a_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
 
     from broker.client.documents import LeaseItem
 
-COLUMNS = ("WHO", "INSTANCE", "BY", "!SINCE", "!UNTIL", "TICKET", "REASON", ">EVENT")
+COLUMNS = ("/INSTANCE", "WHO", "BY", "!SINCE", "!UNTIL", "TICKET", "REASON", ">EVENT")
 
+EPILOG = """\
+On a terminal SINCE and UNTIL are by the clock of this machine, with the date when that is not
+today; in a pipe, and in JSON and YAML, they are whole and in UTC.
+"""
 
 EXAMPLES = """\
 broker leases  # who is in where, until when
@@ -25,6 +30,7 @@ broker leases --actor corp/alice --format json  # of one person, for a program
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
+    parser.epilog = EPILOG
     parser.add_argument("--instance", metavar="INSTANCE", default="", help="of this one: NAME or ACCOUNT/REGION/NAME")
     parser.add_argument("--actor", metavar="WHO", default="", help="of this one: ISSUER/SUBJECT")
     parser.add_argument("--account", metavar="NAME", default="", help="in this account")
@@ -46,11 +52,11 @@ def run(arguments: Namespace) -> int:
 def _row(lease: LeaseItem) -> tuple[object, ...]:
     place = lease["instance"]
     return (
-        lease["actor"],
         f"{place['account']}/{place['region']}/{place['name']}",
+        lease["actor"],
         f"{lease['protocol']}{' (break-glass)' if lease['break_glass'] else ''}",
-        lease["issued_at"] or "",
-        lease["expires_at"],
+        in_a_table(lease["issued_at"] or ""),
+        in_a_table(lease["expires_at"]),
         lease["ticket"],
         lease["reason"],
         lease["audit_index"],

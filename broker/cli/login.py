@@ -13,9 +13,11 @@ from broker.cli.parsing import guide
 from broker.client import Access, Broker, BrokerProblem, Misconfigured
 from broker.client.browser import browser_login
 from broker.client.device import device_login
+from broker.client.elsewhere import text, texts
 from broker.client.proofs import ALGORITHM, ProofKey
 from broker.client.providers import Provider, claims_of, discovered
-from broker.client.sessions import Service, Session, remembered_service
+from broker.client.services import Service, remembered_service
+from broker.client.sessions import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +45,11 @@ def configure(parser: Parser) -> None:
     parser.add_argument("url", metavar="URL", nargs="?", help="of the service (default: BROKER_URL, else the last one)")
     parser.add_argument("--issuer", metavar="NAME", default="", help="the identity provider, where there are several")
     parser.add_argument("--device", action="store_true", help="type a code on another device, such as your phone")
-    parser.add_argument("--no-browser", action="store_true", help="open no browser, only show the address")
+    parser.add_argument(
+        "--no-browser",
+        action="store_true",
+        help="start no browser: show the address, for you to open in one on this machine (on another: --device)",
+    )
     parser.add_argument(
         "--ca-file", metavar="FILE", help="the authority of the service's certificate; it is remembered"
     )
@@ -55,14 +61,16 @@ def run(arguments: Namespace) -> int:
     """Log in, keep what comes back, and say who one is."""
     service = _service(arguments)
     metadata = service.metadata()
-    issuer = _issuer(metadata, arguments.issuer)
-    elsewhere = service.elsewhere()
+    offered = _offered(metadata)
+    name = _chosen(offered, arguments.issuer)
+    issuer, elsewhere = offered[name], service.elsewhere()
     provider = Provider(elsewhere, issuer["issuer"], issuer["cli_client_id"], discovered(elsewhere, issuer["issuer"]))
-    if provider.proves_possession and ALGORITHM in metadata.get("dpop_signing_alg_values_supported", ()):
+    if provider.proves_possession and ALGORITHM in texts(metadata, "dpop_signing_alg_values_supported"):
         provider.key = ProofKey.generate()
-    grant = _granted(arguments, provider, _form(arguments, issuer))
-    service.issuer, service.subject = provider.issuer, str(claims_of(grant.access_token).get("sub", ""))
-    Session(os.environ, service).keep(provider, grant, str(issuer.get("resource", "")))
+    alone = len({each["issuer"] for each in offered.values()}) == 1
+    grant = _granted(arguments, provider, _form(arguments, issuer), "" if alone else name)
+    service.issuer, service.subject = provider.issuer, text(claims_of(grant.access_token), "sub")
+    Session(os.environ, service).keep(provider, grant, text(issuer, "resource"))
     _welcome(service, grant)
     return Exit.OK
 
@@ -96,40 +104,54 @@ class _NoToken:
         """There is none."""
 
 
-def _issuer(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Choose the identity provider: the only one where people can log in by the command line, or the one of a name."""
-    offered = {
-        str(each.get("name")): each
-        for each in metadata["issuers"]
-        if isinstance(each, dict) and each.get("cli_client_id") and isinstance(each.get("issuer"), str)
-    }
+def _offered(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Answer, by name, the identity providers where people can log in by the command line."""
+    needed = ("name", "issuer", "cli_client_id")
+    issuers = [each for each in metadata["issuers"] if isinstance(each, dict)]
+    offered = {each["name"]: each for each in issuers if all(text(each, member) for member in needed)}
     if not offered:
         raise Misconfigured("nobody can log in by the command line here: an operator sets `cli_client_id` of an issuer")
+    return offered
+
+
+def _chosen(offered: Mapping[str, object], name: str) -> str:
+    """Answer the name of the only identity provider, or the one that is asked for."""
     if name in offered or (not name and len(offered) == 1):
-        return dict(offered.get(name) or next(iter(offered.values())))
-    raise Misconfigured(f"which identity provider? Add --issuer: {', '.join(map(plain, sorted(offered)))}")
+        return name or next(iter(offered))
+    asked = f"there is no identity provider {name!r} here" if name else "there are several identity providers here"
+    raise Misconfigured(f"{asked}: add --issuer with one of these: {', '.join(map(plain, sorted(offered)))}")
 
 
 def _form(arguments: Namespace, issuer: Mapping[str, Any]) -> dict[str, str]:
     """Write down what is asked for."""
-    scopes = issuer.get("scopes") or ["openid", "offline_access"]
     asked = {
-        "scope": " ".join(map(str, scopes)),
-        "resource": str(issuer.get("resource", "")),
+        "scope": " ".join(texts(issuer, "scopes") or ["openid", "offline_access"]),
+        "resource": text(issuer, "resource"),
         "acr_values": arguments.acr,
         "max_age": "" if arguments.max_age is None else str(arguments.max_age),
     }
     return {name: value for name, value in asked.items() if value}
 
 
-def _granted(arguments: Namespace, provider: Provider, form: Mapping[str, str]) -> Grant:
-    """Log in by the way that is at hand."""
+def _granted(arguments: Namespace, provider: Provider, form: Mapping[str, str], among: str) -> Grant:
+    """Log in by the way that is at hand; `among` several providers the name of this one, else ""."""
     browser, opens = _has_browser(os.environ), _has_browser(os.environ) and not arguments.no_browser
     by_code = bool(provider.endpoint("authorization_endpoint"))
     by_device = bool(provider.endpoint("device_authorization_endpoint"))
     if by_code and not arguments.device and (browser or not by_device):
+        _refuse_mix_up(provider, among)
         return browser_login(provider, form, lambda url: _show_browser(url, opens=opens))
     return device_login(provider, form, lambda invitation: _invite(invitation, opens=opens))
+
+
+def _refuse_mix_up(provider: Provider, among: str) -> None:
+    """Where a browser could bring back another provider's code, each answer has to name its sender (RFC 9700, 4.4)."""
+    if among and not provider.names_itself:
+        raise Misconfigured(
+            f"{among} does not promise to name itself in its answers (RFC 9207), so among several identity providers"
+            f" one could get what is another's: type `broker login --issuer {among} --device`, or ask whoever runs"
+            f" {among} to switch that on"
+        )
 
 
 def _has_browser(environment: Mapping[str, str]) -> bool:
@@ -140,7 +162,7 @@ def _has_browser(environment: Mapping[str, str]) -> bool:
 
 
 def _show_browser(url: str, *, opens: bool) -> None:
-    talk("log in by the browser; if it does not open, go to")
+    talk("log in by the browser; if it does not open, go to" if opens else "log in by a browser on this machine, at")
     sys.stderr.write(f"\n  {plain(url)}\n\n")
     _open(url, wanted=opens)
 
@@ -161,6 +183,13 @@ def _open(url: str, *, wanted: bool) -> None:
         webbrowser.open(url)
 
 
+def local_time(at: float, now: float) -> str:
+    """Write down a time of seconds since 1970 as it is here, with its zone, and its day unless that is today."""
+    there, here = time.localtime(at), time.localtime(now)
+    day = "" if there[:3] == here[:3] else "%Y-%m-%d "
+    return time.strftime(f"{day}%H:%M %Z", there)
+
+
 def _welcome(service: Service, grant: Grant) -> None:
     """Say who one is, as the service sees it; a login that the service does not take is told of at once."""
     environment = {**os.environ, "BROKER_URL": service.url}
@@ -176,7 +205,7 @@ def _welcome(service: Service, grant: Grant) -> None:
             raise
     bound = ", bound to this machine" if me["bound"] else ""
     groups = f" ({', '.join(me['groups'])})" if me["groups"] else ""
-    until = time.strftime("%H:%M", time.localtime(grant.expires_at)) if grant.expires_at else "it ends"
+    until = local_time(grant.expires_at, time.time()) if grant.expires_at else "it ends"
     renewed = ", then renewed by itself" if grant.refresh_token else ""
     talk(f"you are {me['issuer']}/{me['subject']}{groups} until {until}{renewed}{bound}")
     for name in held:

@@ -59,21 +59,25 @@ GROUPS = {
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 ENVIRONMENT = """\
-  BROKER_URL          where the service is: https://… (else the one of the last login)
-  BROKER_TOKEN_FILE   a file with an access token, for programs; goes before a login
+  BROKER_URL          the address, https://…; else that of the last login
+  BROKER_REASON       why, where --reason does not say it
+  BROKER_TICKET       the ticket, where --ticket does not name it
+  BROKER_TOKEN_FILE   a file with an access token; goes before a login
   BROKER_TOKEN        the token itself; goes before BROKER_TOKEN_FILE
-  BROKER_DPOP_KEY     the file of the P-256 key that this token is bound to, when it is
-  BROKER_CA_FILE      the authority of its certificate, when that is a private one
-  BROKER_CLIENT_CERT  a client certificate to show, and in BROKER_CLIENT_KEY the file of its key
-  BROKER_CONFIG       the settings of the service, for the commands that run it
+  BROKER_DPOP_KEY     the file of the P-256 key that this token is bound to
+  BROKER_CA_FILE      the authority of its certificate, if that is a private one
+  BROKER_CLIENT_CERT  a client certificate to show
+  BROKER_CLIENT_KEY   the file of its key
+  BROKER_CONFIG       the settings, for the commands that run the service
   NO_COLOR            no colours
   BROKER_DEBUG        show the traceback of an error
 """
 
 EXIT_CODES = """\
-  0 ok                 3 denied            6 needs a stronger login, reason, ticket, approval
-  1 problems found     4 not ready yet     7 service, AWS or audit log unavailable
-  2 wrong usage        5 wrong identity    130 interrupted
+  0 ok              4 not ready yet
+  1 problems found  5 wrong identity
+  2 wrong usage     6 needs a stronger login, a reason, a ticket or an approval
+  3 denied          7 service, AWS or audit log unavailable; 130 interrupted
 """
 
 
@@ -135,6 +139,8 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     parser = parser_of(name)
+    if parser.usual_verb and (not words or words[0].startswith("--format")):
+        words = [parser.usual_verb, *words]
     if parser.has_verbs and not words:
         parser.print_help(sys.stderr)
         return Exit.USAGE

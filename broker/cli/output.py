@@ -160,7 +160,7 @@ def show(
         items: what to list; what has a length can be gone through twice, other iterables are kept.
         form: `table`, `json` or `yaml`.
         columns: the headings; one that begins with `>` is of numbers and goes to the right, one that begins with
-            `!` is never shortened to what fits on a terminal.
+            `!` is never shortened to what fits on a terminal, of one that begins with `/` the instance's name stays.
         row: an item's cells.
         none: what to say, on stderr, when a table would be empty.
     """

@@ -36,6 +36,8 @@ class Parser(ArgumentParser):
     def __init__(self, *, description: str, **others: Any) -> None:  # noqa: ANN401  # as argparse's stubs have it
         self._options: list[str] = []
         self.has_verbs = False
+        self.usual_verb = ""
+        """What is meant where none is named; "" when one has to be."""
         self._words: list[str] = []
         self._rest = ""
         self.examples, self.see = "", ""

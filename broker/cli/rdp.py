@@ -47,6 +47,8 @@ broker rdp win-1 --reason "patch day" -- /f # say why, and fill the screen
 broker rdp win-1 --client remmina --clipboard 1m # another client, and time to paste
 """
 
+_CLIENTS = f"one of {', '.join(clients.NAMES)} (default: the best that there is)"
+
 SEE = "broker ssh, broker ls, broker get"
 
 _NOT_IN = 128
@@ -65,7 +67,7 @@ def configure(parser: Parser) -> None:
         "                  [--wait TIME] [--clipboard TIME] [-- CLIENT-ARGS]"
     )
     asking.add_arguments(parser, wait="2m")
-    parser.add_argument("--client", choices=clients.NAMES, default="", help="default: the best that there is")
+    parser.add_argument("--client", metavar="NAME", choices=clients.NAMES, default="", help=_CLIENTS)
     parser.add_argument(
         "--clipboard",
         metavar="TIME",

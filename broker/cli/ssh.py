@@ -26,9 +26,9 @@ EPILOG = """\
 What stands behind -- goes to ssh: options, a command, or both. Your own ~/.ssh/config applies too,
 but for the key and the host's keys, which come from the broker.
 
-The key goes into your ssh-agent, else into one of its own, and is gone when the lease ends. Until
-then later calls use it again; one that names a reason or a ticket only uses a lease that was
-granted for the same.
+The key goes into your ssh-agent, else into one of its own, and is gone when the lease ends; a
+session that is open then goes on. Until then later calls use the key again; one that names a reason
+or a ticket only uses a lease that was granted for the same.
 
   BROKER_REASON   the reason, when --reason is not given
   BROKER_TICKET   the ticket, when --ticket is not given
@@ -39,6 +39,15 @@ broker ssh web-1 # log in
 broker ssh web-1 --reason "disk is full" -- df -h # run a command, and say why
 broker ssh web-1 -- -L 8080:localhost:80 -N # forward a port
 """
+
+EXITS = {
+    3: "denied, or the token is not taken",
+    4: "not ready, or no answer, within --wait",
+    5: "a host key or a certificate is not the one it should be",
+    6: "a stronger login, a reason, a ticket or an approval is needed",
+    7: "the service, AWS or the audit log is not available",
+    255: "ssh did not get in, or lost the connection; once it runs, what it ends with is passed on",
+}
 
 SEE = "broker ssh-config, broker ls, broker get"
 
@@ -51,7 +60,7 @@ _SHOW_SECONDS = 20
 def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.epilog = EPILOG
-    guide(parser, EXAMPLES, {255: "ssh did not get in; whatever else it ends with is passed on"}, see=SEE)
+    guide(parser, EXAMPLES, EXITS, see=SEE)
     parser.usage = (
         "broker ssh INSTANCE [--reason TEXT] [--ticket ID] [--break-glass] [--wait TIME]\n"
         "                  [-- SSH-ARGS]"

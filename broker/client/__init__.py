@@ -142,7 +142,7 @@ class Broker:
         """Answer what proves that an event is in the log (`GET /v1/audit/receipts/{index}`)."""
         answer: Any = self._connection.get(f"/v1/audit/receipts/{index}")
         if not {"index", "leaf_hash", "checkpoint", "proof"} <= answer.keys():
-            raise Unreachable("the service answered without a receipt; is BROKER_URL right?")
+            raise Unreachable("the service answered without a receipt")
         return answer  # type: ignore[no-any-return]  # its outline was just checked
 
     def hosts(self) -> Iterator[HostDocument]:
@@ -173,7 +173,7 @@ class Broker:
             page = self._connection.get(path, {**query, "cursor": str(cursor)} if cursor else query)
             items, following = page.get("items"), page.get("next_cursor")
             if not isinstance(items, list) or following == cursor:
-                raise Unreachable("the service answered a listing that cannot be read; is BROKER_URL right?")
+                raise Unreachable("the service answered a listing that cannot be read")
             yield from items
             cursor = following
 
@@ -190,7 +190,7 @@ def _opened(answer: dict[str, Any], sealing: SealingKey) -> CredentialDocument:
     if isinstance(answer.get("ssh", answer.get("rdp")), dict):
         raise Untrusted("the credential was not sealed to this client, so others may have read it on its way")
     if kind not in {"ssh", "rdp"} or "sealed" not in answer:
-        raise Unreachable("the service answered without a credential; is BROKER_URL right?")
+        raise Unreachable("the service answered without a credential")
     opened: Any = {
         kind if name == "sealed" else name: sealing.open(value) if name == "sealed" else value
         for name, value in answer.items()

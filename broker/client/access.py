@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from broker.client.credentials import TokenSource
     from broker.client.proofs import ProofKey
-    from broker.client.sessions import Service
+    from broker.client.services import Service
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 _KEY_LIMIT = 64 * 1024
@@ -107,7 +107,7 @@ def _given_token(environment: Mapping[str, str]) -> TokenSource | None:
 
 def _service(environment: Mapping[str, str], url: str) -> Service:
     """Answer the service that is meant, and how it was reached at the last login there."""
-    from broker.client.sessions import Service, remembered_service
+    from broker.client.services import Service, remembered_service
 
     found = remembered_service(environment, url)
     if found is None and not url:

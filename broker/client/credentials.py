@@ -27,7 +27,8 @@ if TYPE_CHECKING:
             ...
 
 
-_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
+BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+"""What an access token looks like (RFC 6750, section 2.1)."""
 _TOKEN_LIMIT = 64 * 1024
 
 
@@ -47,9 +48,8 @@ class Token:
 class FixedToken:
     """A token that does not change, such as that of `BROKER_TOKEN`."""
 
-    remedy = "get a new token"
-
     def __init__(self, text: str, source: str, key: ProofKey | None = None) -> None:
+        self.remedy = f"get a new token and put it into {source}"
         self._token = Token(checked(text, source), key)
 
     def current(self) -> Token:
@@ -65,12 +65,11 @@ class FixedToken:
 class TokenFile:
     """A file with a token that something else renews, such as Kubernetes; read for every request."""
 
-    remedy = "get a new token"
-
     def __init__(self, path: str, key: ProofKey | None = None) -> None:
         self._path = path
         self._key = key
         self._named = f"BROKER_TOKEN_FILE ({path})"
+        self.remedy = f"get a new token and put it into {self._named}"
 
     def current(self) -> Token:
         """Answer what stands in the file now."""
@@ -94,6 +93,6 @@ class TokenFile:
 def checked(text: str, source: str) -> str:
     """Answer the token; refuse what cannot be one, without repeating it, before it reaches a header."""
     token = text.strip()
-    if not _BEARER.fullmatch(token):
+    if not BEARER.fullmatch(token):
         raise Misconfigured(f"{source} does not hold an access token")
     return token

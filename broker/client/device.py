@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from broker.client.elsewhere import OK, is_safe
-from broker.client.errors import LoginRefused, Unreachable
-from broker.client.providers import refusal
+from broker.client.errors import LoginRefused, ProviderFault, Unreachable
+from broker.client.providers import refusal, seconds_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Invitation:
     """What the person is told: to open `url`, and to type `code` there; `complete` has it in it already, or is ""."""
 
     def __init__(self, reply: Reply) -> None:
-        self.code = "".join(filter(str.isprintable, reply.text("user_code")))
+        self.code = shown(reply.text("user_code"))
         self.url = reply.text("verification_uri") or reply.text("verification_url")
         complete = reply.text("verification_uri_complete")
         self.complete = complete if is_safe(complete) else ""
@@ -49,7 +49,8 @@ def device_login(
 
     Raises:
         LoginRefused: the person said no, took too long, or the provider does not allow it.
-        Unreachable: the provider answers nothing that makes sense.
+        ProviderFault: the provider answers nothing that makes sense.
+        Unreachable: it does not answer.
     """
     reply = provider.post("device_authorization_endpoint", form)
     device_code = reply.text("device_code")
@@ -57,9 +58,9 @@ def device_login(
         raise refusal(reply, provider.issuer)
     invitation = Invitation(reply)
     if not invitation.code or not is_safe(invitation.url):
-        raise Unreachable(f"{provider.issuer} answered a device login that cannot be used")
-    deadline = clock() + min(_seconds(reply, "expires_in", _LONGEST_WAIT), _LONGEST_WAIT)
-    interval = _seconds(reply, "interval", _INTERVAL)
+        raise ProviderFault(f"{provider.issuer} answered a device login that cannot be used; tell whoever runs it")
+    deadline = clock() + min(seconds_of(reply, "expires_in", provider.issuer) or _LONGEST_WAIT, _LONGEST_WAIT)
+    interval = seconds_of(reply, "interval", provider.issuer) or _INTERVAL
     invite(invitation)
     asked = {"grant_type": GRANT, "device_code": device_code}
     if "resource" in form:
@@ -81,8 +82,3 @@ def device_login(
             case _:
                 return provider.granted(answer)
     raise LoginRefused("the code was not confirmed in time", "expired_token")
-
-
-def _seconds(reply: Reply, name: str, otherwise: float) -> float:
-    value = reply.document.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else otherwise

@@ -22,6 +22,7 @@ TIMEOUT = 15.0
 """Seconds without a byte."""
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may spell one, and UTF-8 has none
 _FORM = "application/x-www-form-urlencoded"
 OK = 200
 
@@ -36,8 +37,7 @@ class Reply:
 
     def text(self, name: str) -> str:
         """Answer a member that has to be text; "" when it is none."""
-        value = self.document.get(name)
-        return value if isinstance(value, str) else ""
+        return text(self.document, name)
 
 
 class Elsewhere:
@@ -92,7 +92,7 @@ class Elsewhere:
                 f"the certificate of {where} is not trusted ({error.verify_message}), so nothing was sent; when its"
                 " authority is a private one, name its file by --ca-file or in BROKER_CA_FILE"
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host or header that is none
             raise Unreachable(f"{where} cannot be asked: {_reason(error)}") from error
         finally:
             connection.close()
@@ -125,6 +125,26 @@ class Elsewhere:
         return context
 
 
+def text(document: Mapping[str, Any], name: str) -> str:
+    """Answer a member of foreign JSON that has to be text; "" when it is none, or none that can be sent on."""
+    value = document.get(name)
+    return value if isinstance(value, str) and not _LONE_SURROGATE.search(value) else ""
+
+
+def texts(document: Mapping[str, Any], name: str) -> list[str]:
+    """Answer a member of foreign JSON that has to be a list of texts; what is none is left out."""
+    values = document.get(name)
+    return [each for each in values if text({name: each}, name)] if isinstance(values, list) else []
+
+
+def origin(url: str) -> tuple[str, str, int] | None:
+    """Answer scheme, host and port, as RFC 3986, section 6.2.3, spells them; None of what cannot be asked."""
+    if not is_safe(url):
+        return None
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def is_safe(url: str) -> bool:
     """Tell whether a URL is https, or http to this very machine, and nothing is hidden in it."""
     try:
@@ -152,6 +172,8 @@ def _object(content: bytes) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
+    if isinstance(error, UnicodeError):
+        return "that is no host name"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     return getattr(error, "strerror", "") or "it does not answer as it should"

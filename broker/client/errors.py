@@ -2,8 +2,8 @@
 
 ClientError
 ├── Misconfigured   the environment or an argument is wrong; nothing was sent
-├── Untrusted       the service's certificate is not trusted; nothing was sent
-├── Unreachable     no answer, or an answer that no broker gives
+├── Untrusted       who answers may be somebody else: its certificate, or what it says of itself; no token was sent
+├── Unreachable     no answer, or an answer that no broker gives; ProviderFault is one
 ├── NotReady        what is asked for is not there yet; HostKeysUnknown is one
 ├── NotLoggedIn     nobody is logged in here, or the login has ended
 ├── LoginRefused    the identity provider said no
@@ -26,11 +26,15 @@ class Misconfigured(ClientError):
 
 
 class Untrusted(ClientError):
-    """The service's certificate is not trusted: it may be somebody else; nothing was sent."""
+    """Who answers may be somebody else: its certificate is not trusted, or it names itself otherwise."""
 
 
 class Unreachable(ClientError):
     """No answer came, or one that no broker gives."""
+
+
+class ProviderFault(Unreachable):
+    """The identity provider answers nothing that can be used: whoever runs it has to know."""
 
 
 class NotReady(ClientError):

@@ -130,12 +130,12 @@ class Connection:
 
     def _understood(self, answer: _Answer) -> dict[str, object]:
         if answer.status in _REDIRECTS:
-            raise Unreachable(f"{self._where} answered with a redirect, which is not followed; is BROKER_URL right?")
+            raise Unreachable(f"{self._where} answered with a redirect, which is not followed")
         document = answer.document()
         if answer.status in _ERRORS:
             raise self._advised(BrokerProblem(answer.status, _as_problem(document), answer.retry_after()))
         if document is None:
-            raise Unreachable(f"{self._where} answered something that is not a JSON object; is BROKER_URL right?")
+            raise Unreachable(f"{self._where} answered something that is not a JSON object")
         return document
 
     def _advised(self, problem: BrokerProblem) -> BrokerProblem:

@@ -11,20 +11,23 @@ import json
 import time
 from urllib.parse import urlsplit
 
-from broker.client.elsewhere import OK, is_safe
-from broker.client.errors import ClientError, LoginRefused, Unreachable
+from broker.client.credentials import BEARER
+from broker.client.elsewhere import OK, is_safe, texts
+from broker.client.errors import ClientError, LoginRefused, ProviderFault
 from broker.client.proofs import ALGORITHM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from broker.client.elsewhere import Elsewhere, Reply
     from broker.client.proofs import ProofKey
 
 _WELL_KNOWN = "/.well-known/"
 _LONGEST_WORDS = 200
+_LONGEST_LIFE = 10 * 365 * 86_400
+"""Seconds; what lives longer was never meant so."""
 
 
 class Grant:
@@ -77,7 +80,12 @@ class Provider:
     @property
     def proves_possession(self) -> bool:
         """Whether it binds tokens to a key such as ours."""
-        return ALGORITHM in (self.metadata.get("dpop_signing_alg_values_supported") or ())
+        return ALGORITHM in texts(self.metadata, "dpop_signing_alg_values_supported")
+
+    @property
+    def names_itself(self) -> bool:
+        """Whether it says in every answer by the browser that the answer is its own (RFC 9207)."""
+        return self.metadata.get("authorization_response_iss_parameter_supported") is True
 
     def endpoint(self, name: str) -> str:
         """Answer the URL of an endpoint, of its alias for client certificates when one is shown; "" for none."""
@@ -90,16 +98,15 @@ class Provider:
         """Send a form to one of its endpoints, in the name of our client.
 
         Raises:
-            Unreachable: it has no such endpoint, or does not answer.
+            ProviderFault: it has no such endpoint.
+            Unreachable: it does not answer.
         """
-        url = self.endpoint(name)
-        if not url:
-            raise Unreachable(f"{self.issuer} has no {name.replace('_', ' ')}")
+        url = self._needed(name)
         return self._elsewhere.post(url, {"client_id": self.client_id, **form})
 
     def token(self, form: Mapping[str, str]) -> Reply:
         """Ask the token endpoint once; once more with its newest nonce when it wants that in the proof."""
-        url = self.endpoint("token_endpoint")
+        url = self._needed("token_endpoint")
         reply = self._proved(url, form)
         if reply.text("error") == "use_dpop_nonce" and reply.nonce:
             reply = self._proved(url, form)
@@ -110,12 +117,16 @@ class Provider:
 
         Raises:
             LoginRefused: it granted nothing; says why in its words.
+            ProviderFault: what it granted cannot be used.
         """
-        token = reply.text("access_token")
+        token, kind = reply.text("access_token"), reply.text("token_type").lower()
         if reply.status != OK or not token:
             raise refusal(reply, self.issuer)
-        bound = self.key if reply.text("token_type").lower() == "dpop" else None
-        return Grant(token, reply.text("refresh_token"), self._end(reply), bound)
+        if not BEARER.fullmatch(token):
+            raise fault(self.issuer, "access_token")
+        if kind != "bearer" and (kind != "dpop" or self.key is None):  # RFC 6749, section 7.1
+            raise fault(self.issuer, "token_type")
+        return Grant(token, reply.text("refresh_token"), self._end(reply), self.key if kind == "dpop" else None)
 
     def refreshed(self, refresh_token: str, resource: str = "") -> Grant:
         """Trade a refresh token in; the new grant has the old one where the server keeps it.
@@ -138,27 +149,29 @@ class Provider:
         except ClientError:
             return False
 
-    def _proved(self, url: str, form: Mapping[str, str]) -> Reply:
+    def _needed(self, name: str) -> str:
+        url = self.endpoint(name)
         if not url:
-            raise Unreachable(f"{self.issuer} has no token endpoint")
+            raise ProviderFault(f"{self.issuer} has no {name.replace('_', ' ')} that can be asked")
+        return url
+
+    def _proved(self, url: str, form: Mapping[str, str]) -> Reply:
         headers = {"DPoP": self.key.proof("POST", url, nonce=self._nonce)} if self.key else {}
         reply = self._elsewhere.post(url, {"client_id": self.client_id, **form}, headers)
         self._nonce = reply.nonce or self._nonce
         return reply
 
     def _end(self, reply: Reply) -> float | None:
-        seconds = reply.document.get("expires_in")
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
-            return self._clock() + seconds
-        found = claims_of(reply.text("access_token")).get("exp")
-        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        now, seconds = self._clock(), seconds_of(reply, "expires_in", self.issuer)
+        return now + seconds if seconds else end_of(reply.text("access_token"), now)
 
 
 def discovered(elsewhere: Elsewhere, issuer: str) -> dict[str, Any]:
     """Ask an issuer for its metadata.
 
     Raises:
-        Unreachable: there is none, or it is that of another issuer.
+        ProviderFault: there is none, or it is that of another issuer.
+        Unreachable: it does not answer.
     """
     problem = "it has none"
     for url in _places(issuer):
@@ -168,7 +181,7 @@ def discovered(elsewhere: Elsewhere, issuer: str) -> dict[str, Any]:
         if reply.text("issuer") == issuer:  # byte for byte (RFC 8414, section 3.3)
             return reply.document
         problem = "what is there is of another issuer"
-    raise Unreachable(f"the metadata of the identity provider {issuer} cannot be used: {problem}")
+    raise ProviderFault(f"the metadata of the identity provider {issuer} cannot be used: {problem}")
 
 
 def _places(issuer: str) -> Iterator[str]:
@@ -180,9 +193,43 @@ def _places(issuer: str) -> Iterator[str]:
 
 def refusal(reply: Reply, issuer: str) -> LoginRefused:
     """Make the error of an answer that grants nothing (RFC 6749, section 5.2)."""
-    code = reply.text("error") or f"HTTP {reply.status}"
-    words = "".join(filter(str.isprintable, reply.text("error_description")))[:_LONGEST_WORDS]
+    code = shown(reply.text("error")) or f"HTTP {reply.status}"
+    words = shown(reply.text("error_description"))
     return LoginRefused(f"{issuer} refused: {words or code}" + (f" ({code})" if words else ""), code)
+
+
+def shown(words: str) -> str:
+    """Answer what may be shown of somebody else's words."""
+    return "".join(filter(str.isprintable, words))[:_LONGEST_WORDS]
+
+
+def fault(issuer: str, name: str) -> ProviderFault:
+    """Make the error of an answer of which one member is not what it has to be."""
+    return ProviderFault(f"the `{name}` that {issuer} answered cannot be used; tell whoever runs it")
+
+
+def seconds_of(reply: Reply, name: str, issuer: str) -> float | None:
+    """Read a number of seconds; None when it does not say.
+
+    Raises:
+        ProviderFault: it is no number, or none of at most ten years.
+    """
+    value = reply.document.get(name)
+    if value is None:
+        return None
+    if not _is_number(value) or not 0 <= value <= _LONGEST_LIFE:  # not-a-number is in no order either
+        raise fault(issuer, name)
+    return float(value)
+
+
+def end_of(token: str, now: float) -> float | None:
+    """Answer when a token of our own ends, in seconds since 1970; None when it does not tell, or nonsense."""
+    end = claims_of(token).get("exp")
+    return float(end) if _is_number(end) and 0 <= end <= now + _LONGEST_LIFE else None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def claims_of(token: str) -> dict[str, Any]:

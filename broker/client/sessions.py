@@ -1,8 +1,7 @@
 """Logins of this person on this machine: what is kept of them, and the tokens that they give.
 
-    $XDG_CONFIG_HOME/broker/services.json      which services, and how they are reached; no secret
     $XDG_STATE_HOME/broker/logins/<name>.json  the tokens of one service (0600), where no keyring can be had
-                                 /<name>.lock  held while they are renewed
+                                 /<name>.lock  held while they are changed
 
 A token is renewed before it ends, by one process at a time: providers take a refresh token once.
 """
@@ -11,78 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from pathlib import Path
 
 from broker.client import folders, vaults
 from broker.client.credentials import Token
-from broker.client.elsewhere import OK, Elsewhere
-from broker.client.errors import ClientError, LoginRefused, Misconfigured, NotLoggedIn, Unreachable
+from broker.client.errors import ClientError, LoginRefused, NotLoggedIn, Unreachable
 from broker.client.providers import Grant, Provider
+from broker.client.services import QUEUE_SECONDS, note, remembered_service, remembered_urls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from broker.client.proofs import ProofKey
+    from broker.client.services import Service
 
 EARLY = 30.0
 """Seconds before its end at which a token is renewed."""
-QUEUE_SECONDS = 30.0
-"""For which we wait for another process that is renewing."""
 
 _KEPT = ("token_endpoint", "revocation_endpoint", "mtls_endpoint_aliases")
 """What of a provider's metadata is needed after the login."""
-
-
-class Service:
-    """A service that somebody logged in at, and how it is reached. Nothing here is secret."""
-
-    __slots__ = ("ca_file", "client_cert", "client_key", "issuer", "place", "subject", "url")
-
-    def __init__(self, url: str, **known: str | None) -> None:
-        self.url = url
-        self.ca_file = known.get("ca_file")
-        self.client_cert = known.get("client_cert")
-        self.client_key = known.get("client_key")
-        self.issuer = known.get("issuer") or ""
-        self.subject = known.get("subject") or ""
-        self.place = known.get("place") or vaults.FILE
-        """Where the tokens are: `keyring` or `file`."""
-
-    def document(self) -> dict[str, str]:
-        """Answer what is kept of it."""
-        named = {name: getattr(self, name) for name in self.__slots__ if name != "url"}
-        return {name: value for name, value in named.items() if value}
-
-    def environment(self) -> dict[str, str]:
-        """Answer how it is reached, as variables of the environment."""
-        files = {"CA_FILE": self.ca_file, "CLIENT_CERT": self.client_cert, "CLIENT_KEY": self.client_key}
-        return {f"BROKER_{name}": path for name, path in files.items() if path}
-
-    def elsewhere(self) -> Elsewhere:
-        """Answer how the identity provider of this service is asked."""
-        return Elsewhere(self.ca_file, self.client_cert, self.client_key)
-
-    def metadata(self) -> dict[str, Any]:
-        """Ask the service who may vouch for its callers (RFC 9728); raises a ClientError."""
-        reply = Elsewhere(self.ca_file, alone=True).get(f"{self.url}/.well-known/oauth-protected-resource")
-        if reply.status != OK or not isinstance(reply.document.get("issuers"), list):
-            raise Unreachable(
-                f"{self.url} does not say who may vouch for its callers; is this the address of a broker?"
-            )
-        return reply.document
-
-
-def remembered_service(environment: Mapping[str, str], url: str = "") -> Service | None:
-    """Answer the service of this URL, or of the last login; None when there was none."""
-    index = _index(environment)
-    services = index.get("services")
-    known: dict[str, Any] = services if isinstance(services, dict) else {}
-    found = url.rstrip("/") or str(index.get("last", ""))
-    return Service(found, **_texts(known[found])) if isinstance(known.get(found), dict) else None
 
 
 def session_source(environment: Mapping[str, str], url: str) -> Session | None:
@@ -145,28 +94,34 @@ class Session:
 
     def keep(self, provider: Provider, grant: Grant, resource: str) -> None:
         """Keep a new login, in place of an earlier one."""
-        folders.made(self._folder)
-        self._write(
-            {
-                "issuer": provider.issuer,
-                "client_id": provider.client_id,
-                "resource": resource,
-                **{name: provider.metadata[name] for name in _KEPT if name in provider.metadata},
-                **_of_grant(grant),
-            }
-        )
-        _note(self._environment, self.service)
+        kept = {
+            "issuer": provider.issuer,
+            "client_id": provider.client_id,
+            "resource": resource,
+            **{name: provider.metadata[name] for name in _KEPT if name in provider.metadata},
+            **_of_grant(grant),
+        }
+        with self._locked():
+            self._write(kept)
+            note(self._environment, self.service)
 
     def end(self) -> bool:
-        """Forget the login, here and at the identity provider; False when that could not be told."""
+        """Forget the login, here and then at the identity provider; False when that could not be told.
+
+        Raises:
+            NotReady: another process has been renewing it for too long.
+        """
+        with self._locked():  # what is being renewed comes back before this, or not at all
+            try:
+                kept = self._kept()
+            except ClientError:  # what cannot be read is forgotten all the same
+                kept = None
+            vaults.forget(self.service.url, self._file)
+            note(self._environment, self.service, forget=True)
         try:
-            kept = self._kept()
-            told = self._provider(kept).revoke(kept["refresh_token"] or kept["access_token"])
-        except ClientError:  # what cannot be read is forgotten all the same
-            told = False
-        vaults.forget(self.service.place, self.service.url, self._file)
-        _note(self._environment, self.service, forget=True)
-        return told
+            return kept is not None and self._provider(kept).revoke(kept["refresh_token"] or kept["access_token"])
+        except ClientError:
+            return False
 
     def facts(self) -> dict[str, Any]:
         """Answer what is known of the login that is no secret: `issuer`, `expires_at`, `refreshable`, `bound`."""
@@ -226,20 +181,28 @@ class Session:
         text = vaults.read(self.service.place, self.service.url, self._file)
         try:
             kept = json.loads(text)
-            {kept[name] for name in ("issuer", "client_id", "access_token", "refresh_token")}
-        except (ValueError, LookupError, TypeError):
-            raise NotLoggedIn(f"nobody is logged in at {self.service.url}: type `broker login`") from None
-        return dict(kept)
+        except (ValueError, RecursionError):
+            kept = None
+        if not isinstance(kept, dict) or not _is_whole(kept):
+            raise NotLoggedIn(f"nobody is logged in at {self.service.url}: type `broker login`")
+        return kept
 
     def _write(self, kept: Mapping[str, Any]) -> None:
         place = vaults.write(self.service.url, self._file, json.dumps(kept))
         if place != self.service.place:
             self.service.place = place
-            _note(self._environment, self.service)
+            note(self._environment, self.service)
 
     def _locked(self) -> Any:  # noqa: ANN401  # a context manager, whose type would have to be imported
         folders.made(self._folder)
         return folders.locked(self._folder / f"{self._name}.lock", QUEUE_SECONDS)
+
+
+def _is_whole(kept: Mapping[str, Any]) -> bool:
+    needed = ("issuer", "client_id", "access_token", "refresh_token")
+    return all(isinstance(kept.get(name), str) for name in needed) and isinstance(
+        kept.get("expires_at"), int | float | None
+    )
 
 
 def _of_grant(grant: Grant) -> dict[str, Any]:
@@ -253,43 +216,4 @@ def _of_grant(grant: Grant) -> dict[str, Any]:
 
 def logins(environment: Mapping[str, str]) -> list[Session]:
     """Answer every login of this person on this machine."""
-    services = _index(environment).get("services")
-    urls = sorted(services) if isinstance(services, dict) else []
-    return [session for url in urls if (session := session_source(environment, url))]
-
-
-def _index_file(environment: Mapping[str, str]) -> Path:
-    configured = environment.get("XDG_CONFIG_HOME", "")
-    if configured.startswith("/"):
-        return Path(configured) / "broker" / "services.json"
-    home = environment.get("HOME", "") or os.path.expanduser("~")  # noqa: PTH111  # pathlib's raises where there is none
-    return Path(home) / ".config" / "broker" / "services.json"
-
-
-def _index(environment: Mapping[str, str]) -> dict[str, Any]:
-    path = _index_file(environment)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise Misconfigured(f"{path} cannot be read: remove it, and type `broker login`") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _note(environment: Mapping[str, str], service: Service, *, forget: bool = False) -> None:
-    """Write down that somebody is logged in at a service, or is not any more."""
-    path = _index_file(environment)
-    folders.made(path.parent)
-    with folders.locked(path.with_suffix(".lock"), QUEUE_SECONDS):
-        index = _index(environment)
-        services = {url: known for url, known in (index.get("services") or {}).items() if url != service.url}
-        last = index.get("last") if index.get("last") != service.url else next(iter(services), "")
-        if not forget:
-            services[service.url] = service.document()
-            last = service.url
-        folders.replace(path, json.dumps({"last": last, "services": services}, indent=2) + "\n")
-
-
-def _texts(known: Mapping[str, object]) -> dict[str, str]:
-    return {name: value for name, value in known.items() if isinstance(value, str)}
+    return [session for url in remembered_urls(environment) if (session := session_source(environment, url))]

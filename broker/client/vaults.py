@@ -52,10 +52,10 @@ def read(place: str, url: str, path: Path) -> str:
         raise Misconfigured(f"{path} cannot be read: {error.strerror}") from error
 
 
-def forget(place: str, url: str, path: Path) -> None:
-    """Remove what was kept, wherever it is."""
+def forget(url: str, path: Path) -> None:
+    """Remove what was kept, in either place: another process may have moved it meanwhile."""
     path.unlink(missing_ok=True)
-    ring = _ring() if place == KEYRING else None
+    ring = _ring()
     if ring:
         try:
             ring.delete_password(_NAME, url)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from broker.client.sessions import Service
+    from broker.client.services import Service
 
 _TOKEN_LIMIT = 64 * 1024
 
@@ -37,7 +37,7 @@ def person(environment: Mapping[str, str]) -> str:
 
 
 def _remembered(environment: Mapping[str, str]) -> Service | None:
-    from broker.client.sessions import remembered_service
+    from broker.client.services import remembered_service
 
     try:
         return remembered_service(environment, environment.get("BROKER_URL", ""))

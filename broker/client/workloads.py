@@ -9,9 +9,9 @@ import time
 from urllib.parse import quote
 
 from broker.client.credentials import Token, checked
-from broker.client.elsewhere import OK, Elsewhere
+from broker.client.elsewhere import OK, Elsewhere, text
 from broker.client.errors import Misconfigured, Unreachable
-from broker.client.providers import claims_of
+from broker.client.providers import end_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class GitHubToken:
 
     def current(self) -> Token:
         """Answer a token; asks GitHub for one when there is none, or it is about to end."""
-        end = claims_of(self._token.text).get("exp", 0) if self._token else 0
-        if self._token is None or not isinstance(end, int | float) or end - _EARLY < time.time():
+        now = time.time()
+        end = end_of(self._token.text, now) if self._token else None
+        if self._token is None or end is None or end - _EARLY < now:
             self._token = self._made()
         return self._token
 
@@ -72,6 +73,6 @@ class GitHubToken:
     def _audience(self) -> str:
         issuers = self._metadata().get("issuers")
         for issuer in issuers if isinstance(issuers, list) else ():
-            if isinstance(issuer, dict) and issuer.get("issuer") == GITHUB and issuer.get("audience"):
-                return str(issuer["audience"])
+            if isinstance(issuer, dict) and issuer.get("issuer") == GITHUB and text(issuer, "audience"):
+                return text(issuer, "audience")
         raise Misconfigured("the service does not trust GitHub Actions: an operator adds it to its issuers")

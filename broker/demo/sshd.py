@@ -40,6 +40,7 @@ PermitRootLogin prohibit-password
 UsePAM no
 StrictModes no
 LogLevel VERBOSE
+Subsystem sftp internal-sftp
 """
 
 

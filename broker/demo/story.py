@@ -141,8 +141,9 @@ class Story:
 
     def _apart(self) -> dict[str, str]:
         """Keep what the command line remembers, and the keys in agents, apart from those of who plays this."""
-        (self._stage.folder / "run").mkdir(mode=0o700, exist_ok=True)
-        return {"XDG_RUNTIME_DIR": str(self._stage.folder / "run"), "SSH_AUTH_SOCK": ""}
+        run = self._stage.folder / "run"
+        run.mkdir(mode=0o700, exist_ok=True)
+        return {"XDG_RUNTIME_DIR": str(run), "XDG_STATE_HOME": str(run), "SSH_AUTH_SOCK": ""}
 
     async def _run(self, person: Person, words: Sequence[str]) -> Shown:
         folder = f"{self._stage.folder}/"

@@ -1,6 +1,7 @@
 """`broker` as a person runs it: a process of its own, against a service double over real TLS."""
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,17 @@ class Terminal:
         assert TOKEN not in out + err
         assert "Traceback" not in out + err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def on_a_terminal(columns: int, terminal: Terminal, *words: str, **variables: str) -> list[str]:
+    """Answer the lines that a command shows on a terminal of this width, without colours."""
+    ours, theirs = pty.openpty()
+    environment = {**terminal.environment, "NO_COLOR": "1", "COLUMNS": str(columns), **variables}
+    subprocess.run([sys.executable, "-m", "broker", *words], env=environment, stdout=theirs, check=False, timeout=30)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    return shown.splitlines()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What happened, why, what now: each refusal, with the command to type."""
 
+import json
 import shlex
 
 import pytest
@@ -8,7 +9,7 @@ from broker.cli import advice
 from broker.cli.main import parser_of
 from broker.client.errors import BrokerProblem, Misconfigured, NotReady, Unreachable, Untrusted
 from broker.errors import BrokerError
-from tests.doubles.client import ServiceDouble, problem
+from tests.doubles.client import ServiceDouble, instance, page, problem
 
 from .conftest import Terminal
 
@@ -25,10 +26,7 @@ def codes(kind: type[BrokerError] = BrokerError) -> set[str]:
 
 
 def test_every_refusal_says_what_to_do_now() -> None:
-    own = {"reason_required", "ticket_required", "invalid_token", "invalid_request"}  # by option, by login, by its text
-    silent = {code for code in codes() if not advice.sentence(refusal(code))}
-
-    assert silent <= own | {BrokerError.code}
+    assert {code for code in codes() if not advice.sentence(refusal(code))} == set()
 
 
 def test_what_the_service_says_goes_first() -> None:
@@ -46,7 +44,9 @@ def test_what_the_service_says_goes_first() -> None:
         (refusal("overloaded", 5), ["ls"], ""),
         (refusal("ambiguous_instance", choices=["m/r/web-1", "n/r/web-1"]), GET, "broker get m/r/web-1"),
         (refusal("host_key_changed"), GET, "broker hosts show web-1"),
-        (refusal("denied"), GET, ""),
+        (refusal("denied"), GET, "broker doctor web-1"),
+        (refusal("denied"), ["get", "--reason", "x", "web-1"], "broker doctor web-1"),
+        (refusal("denied"), ["hosts", "accept", "web-1"], ""),
         (NotReady("no answer"), ["ssh", "web-1"], "broker ssh web-1 --wait 10m"),
         (Misconfigured("BROKER_URL is not set"), GET, "broker login https://broker.example.com"),
         (Misconfigured("this names no instance"), GET, ""),
@@ -68,11 +68,43 @@ def test_what_is_to_be_typed_parses() -> None:
 
 
 def test_an_unreachable_service_is_looked_at_by_another_program(terminal: Terminal) -> None:
-    assert advice.sentence(Unreachable("x")) == "is BROKER_URL right, and does the service run?"
     said = terminal.broker("ls", BROKER_URL="https://127.0.0.1:1").stderr.splitlines()
 
-    assert said[0] == "broker: 127.0.0.1:1 refused the connection: nothing listens there"
-    assert said[2] == """broker:   type: curl -sS --cacert "$BROKER_CA_FILE" "$BROKER_URL/readyz\""""
+    assert said == [
+        "broker: 127.0.0.1:1 refused the connection: nothing listens there",
+        "broker:   next: is the address https://127.0.0.1:1 (in BROKER_URL) right, and does the service run?",
+        f"broker:   type: curl -sS --cacert {terminal.environment['BROKER_CA_FILE']} https://127.0.0.1:1/readyz",
+    ]
+
+
+def test_the_address_of_a_login_is_named_where_no_variable_is_set(terminal: Terminal) -> None:
+    remembered = {"url": "https://127.0.0.1:1", "ca_file": "/etc/ca.pem"}
+    folder = terminal.folder / ".config" / "broker"
+    folder.mkdir(parents=True)
+    services = {"last": remembered["url"], "services": {remembered["url"]: {"ca_file": remembered["ca_file"]}}}
+    (folder / "services.json").write_text(json.dumps(services))
+    said = terminal.broker("ls", BROKER_URL=None).stderr
+
+    assert "https://127.0.0.1:1 (of your last `broker login`)" in said
+    assert "BROKER_URL" not in said
+
+
+def test_what_is_no_fault_of_the_address_does_not_blame_it() -> None:
+    assert "address" not in advice.sentence(Unreachable("https://id.example.com has no token endpoint"))
+
+
+def test_a_mistyped_instance_leads_to_the_one_that_was_meant(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/instances", page(instance("web-1"), instance("db-1")))
+    service.tell("POST /v1/credentials", problem(403, "denied"))
+    (terminal.folder / "token").write_text(str(terminal.environment["BROKER_TOKEN"]))
+    by_file: dict[str, str | None] = {"BROKER_TOKEN": None, "BROKER_TOKEN_FILE": "token"}
+
+    mistyped = terminal.broker("get", "--reason", "to look", "wbe-1", **by_file).stderr
+    assert "broker:   next: did you mean web-1? `broker ls` shows what you may reach\n" in mistyped
+    assert "broker:   type: broker get --reason 'to look' web-1\n" in mistyped
+    right = terminal.broker("get", "web-1", **by_file).stderr
+    assert "did you mean" not in right
+    assert "broker:   type: broker doctor web-1\n" in right
 
 
 def test_a_certificate_that_is_not_trusted_leads_to_its_authority(terminal: Terminal) -> None:
@@ -98,4 +130,17 @@ def test_whoever_is_not_logged_in_is_told_to(terminal: Terminal, service: Servic
     service.tell("GET /v1/instances", problem(401, "invalid_token"))
 
     assert "broker:   type: broker login\n" in terminal.broker("ls", BROKER_TOKEN=None).stderr
-    assert "broker:   type: unset BROKER_TOKEN BROKER_TOKEN_FILE; broker login\n" in terminal.broker("ls").stderr
+
+
+def test_whoever_was_given_a_token_is_told_where_the_new_one_goes(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/instances", problem(401, "invalid_token"))
+    path = terminal.folder / "token"
+    path.touch(0o600)
+    path.write_text("opaque")
+
+    of_variable = terminal.broker("ls").stderr
+    of_file = terminal.broker("ls", BROKER_TOKEN=None, BROKER_TOKEN_FILE=str(path)).stderr
+
+    assert "next: get a new token and put it into BROKER_TOKEN; if" in of_variable
+    assert f"next: get a new token and put it into BROKER_TOKEN_FILE ({path}); if" in of_file
+    assert "broker login" not in of_variable + of_file

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from broker.client.diagnosis.chain import Question, diagnose
 from tests.doubles.client import Answer, Authority, instance, page, problem
 from tests.real.door import ROUTE, Door, a_door
 
-from .conftest import TOKEN
+from .conftest import TOKEN, Terminal, on_a_terminal
 
 pytestmark = pytest.mark.real("sshd", "ssh", "ssh-keygen")
 ME = {"issuer": "corp", "subject": "alice", "groups": ["ops"]}
@@ -169,20 +169,22 @@ def at_port(door: Door, port: int) -> None:
 def test_what_answers_is_silent_or_not_ssh(door: Door, said: bytes, cause: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         at_port(door, listener.getsockname()[1])
-        threading.Thread(target=speak, args=(listener, said), daemon=True).start()
+        speaker = threading.Thread(target=speak, args=(listener, said), daemon=True)
+        speaker.start()
         assert causes(door) == [cause]
+        listener.shutdown(socket.SHUT_RDWR)  # wakes it
+        speaker.join(10)
 
 
 def speak(listener: socket.socket, said: bytes) -> None:
-    held = []
-    while True:
-        try:
-            connection, _ = listener.accept()
-            held.append(connection)
-            connection.sendall(said)
-        except OSError:
-            if listener.fileno() < 0:
+    with ExitStack() as held:
+        while True:
+            try:
+                connection = held.enter_context(listener.accept()[0])
+            except OSError:
                 return
+            with suppress(OSError):
+                connection.sendall(said)
 
 
 def test_nothing_listens(door: Door) -> None:
@@ -205,6 +207,32 @@ def test_the_policies_say_no(door: Door, members: dict[str, Any], cause: str) ->
     door.service.tell("POST /v1/decisions", Answer(DENY | members))
     assert causes(door) == [cause]
     assert door.asked() == []
+
+
+def findings(door: Door, *words: str) -> dict[str, dict[str, str]]:
+    report = json.loads(door.broker("doctor", *words, "--format", "json").stdout)
+    return {finding["cause"]: finding for finding in report["findings"]}
+
+
+def test_what_to_type_is_the_whole_command(door: Door) -> None:
+    door.service.tell("POST /v1/decisions", Answer(DENY | {"obligations": ["mfa", "reason", "ticket"]}))
+    found = findings(door, "web-1", "--reason", "it's full")
+    assert found["obligation"]["command"] == "broker login && broker ssh web-1 --reason 'it'\"'\"'s full' --ticket ID"
+    door.service.tell("POST /v1/decisions", Answer(DENY))
+    assert findings(door, "wbe-1")["not-visible"]["command"] == "broker doctor web-1"
+    door.service.tell("POST /v1/decisions", Answer(ALLOW))
+    door.service.tell("GET /v1/instances", page(instance("web-1", state="stopped")))
+    started = findings(door, "web-1")["not-running"]["command"]
+    assert started == "aws lightsail start-instance --region eu-west-1 --instance-name web-1"
+
+
+def test_on_a_terminal_texts_are_filled_and_commands_stay_in_one_piece(door: Door) -> None:
+    door.service.tell("POST /v1/decisions", Answer(DENY))
+    lines = on_a_terminal(60, Terminal(door.environment, door.folder), "doctor", "wbe-1")
+    assert max(map(len, lines)) <= 60
+    assert "         type:  broker doctor web-1" in lines
+    piped = door.broker("doctor", "wbe-1").stdout
+    assert "fix:   check the name against `broker ls`; if it is right, ask the operator for a policy that" in piped
 
 
 def test_the_instance_is_hidden_ambiguous_or_stopped(door: Door) -> None:

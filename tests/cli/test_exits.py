@@ -15,6 +15,7 @@ CONTRACT = {
     "password_not_ready": Exit.NOT_READY,
     "instance_not_running": Exit.NOT_READY,
     "host_key_changed": Exit.MISMATCH,
+    "superseded": Exit.NOT_READY,
     "step_up_required": Exit.NEEDS_MORE,
     "reason_required": Exit.NEEDS_MORE,
     "ticket_required": Exit.NEEDS_MORE,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from broker.client.variables import quoted
+from broker.delivery.credentials import LOGIN_ONLY
 from tests.doubles.client import (
     Answer,
     Authority,
@@ -58,6 +59,17 @@ def test_warnings_are_said_beside_the_data(terminal: Terminal, service: ServiceD
     assert service.seen[0].body["break_glass"] is True
 
 
+def test_what_is_true_of_every_certificate_is_not_said_each_time(
+    terminal: Terminal, service: ServiceDouble, credential: Any
+) -> None:
+    warnings = [LOGIN_ONLY, "Something else."]
+    service.tell(ROUTE, Answer(credential | {"warnings": warnings}, 201))
+    ended = terminal.broker("get", "web-1")
+
+    assert ended.stderr == "broker: warning: Something else.\n"
+    assert json.loads(ended.stdout)["warnings"] == warnings
+
+
 def test_a_shell_gets_back_exactly_what_was_issued(terminal: Terminal, service: ServiceDouble) -> None:
     service.tell(ROUTE, Answer(rdp_credential(NASTY), 201))
     lines = terminal.broker("get", "win-1", "--format", "env").stdout
@@ -95,7 +107,7 @@ def test_the_key_of_ssh_comes_through_a_shell_unchanged(
 
 def test_files_are_written_and_named(terminal: Terminal, service: ServiceDouble, credential: Any) -> None:
     service.tell(ROUTE, Answer(credential, 201))
-    ended = terminal.broker("get", "web-1", "--format", "files", "--output", "out")
+    ended = terminal.broker("get", "web-1", "--format", "files", "--output", "out", TZ="UTC")
     told = json.loads(ended.stdout)
 
     assert ended.returncode == 0
@@ -104,7 +116,7 @@ def test_files_are_written_and_named(terminal: Terminal, service: ServiceDouble,
     assert told["command"] == ["ssh", "-F", told["files"]["ssh_config"], "web-1"]
     assert told["expires_at"] == "2030-01-01T00:13:00.000Z"
     assert ended.stderr.splitlines() == [
-        f"broker: the files are in {told['directory']}, for access until 2030-01-01T00:13:00.000Z",
+        f"broker: the files are in {told['directory']}, for access until 2030-01-01 00:13",
         f"  {shlex.join(told['command'])}",
     ]
     assert "PRIVATE KEY" not in ended.stdout + ended.stderr
@@ -177,7 +189,7 @@ def test_a_token_that_is_not_taken_says_what_to_do(terminal: Terminal, service: 
     ended = terminal.broker("get", "web-1")
 
     assert ended.returncode == 3
-    assert "next: get a new token; if that is refused too, give an operator the request id" in ended.stderr
+    assert "next: get a new token and put it into BROKER_TOKEN; if that is refused too, give an" in ended.stderr
     assert "request: req-1" in ended.stderr
 
 
@@ -247,7 +259,7 @@ def test_an_environment_that_cannot_work_is_wrong_usage(
     ended = terminal.broker("get", "web-1", **changes)
 
     assert ended.returncode == 2
-    assert len([line for line in ended.stderr.splitlines() if not line.startswith("broker:   type: ")]) == 1
+    assert len([line for line in ended.stderr.splitlines() if not line.startswith("broker:   ")]) == 1
     assert variable in ended.stderr
     assert not service.seen
 
@@ -266,8 +278,8 @@ def test_nobody_there_is_unavailable(terminal: Terminal) -> None:
     assert ended.returncode == 7
     assert ended.stderr.splitlines() == [
         "broker: broker.invalid:443 cannot be found: no such host name",
-        "broker:   next: is BROKER_URL right, and does the service run?",
-        """broker:   type: curl -sS --cacert "$BROKER_CA_FILE" "$BROKER_URL/readyz\"""",
+        "broker:   next: is the address https://broker.invalid (in BROKER_URL) right, and does the service run?",
+        f"broker:   type: curl -sS --cacert {terminal.environment['BROKER_CA_FILE']} https://broker.invalid/readyz",
     ]
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import pty
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from tests.doubles.client import Answer, ServiceDouble, page, problem
 
-from .conftest import Terminal
+from .conftest import Terminal, on_a_terminal
 
 OLD, NEW = (hashlib.sha256(text).hexdigest() for text in (b"old", b"new"))
 NEW_SHOWN = (
@@ -35,6 +36,33 @@ def test_old_and_new_fingerprints_are_shown_as_ssh_and_rdp_show_them(
     lines = [line.split() for line in terminal.broker("hosts", "ls").stdout.splitlines()]
     assert lines[2] == ["main/eu-west-1/web-1", "ssh-ed25519", NEW_SHOWN, "offered"]
     assert lines[3] == ["main/eu-west-1/win-1", "x509-cert", bytes.fromhex(OLD).hex(":"), "pinned"]
+
+
+def test_without_a_verb_they_are_listed(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/hosts", page(CHANGED))
+    bare, named = terminal.broker("hosts"), terminal.broker("hosts", "ls")
+
+    assert (bare.returncode, bare.stdout) == (0, named.stdout)
+    assert json.loads(terminal.broker("hosts", "--format", "json").stdout) == [CHANGED]
+    assert "VERB" in terminal.broker("hosts", "--help").stdout
+
+
+def test_on_a_terminal_fingerprints_give_way_and_one_host_shows_them_whole(
+    terminal: Terminal, service: ServiceDouble
+) -> None:
+    service.tell("GET /v1/hosts", page(CHANGED))
+    listed = on_a_terminal(80, terminal, "hosts")
+    assert listed[2].split()[0] == "main/eu-west-1/web-1"
+    assert listed[2].endswith("…  offered")
+    assert max(map(len, listed)) <= 80
+
+    one = on_a_terminal(80, terminal, "hosts", "show", "web-1")
+    assert one[2].split() == ["offered", "ssh-ed25519", NEW_SHOWN]
+
+
+def test_a_name_that_is_not_there_leads_to_one_that_is(terminal: Terminal, service: ServiceDouble) -> None:
+    service.tell("GET /v1/hosts", page(CHANGED))
+    assert "did you mean web-1? `broker hosts` lists" in terminal.broker("hosts", "show", "wbe-1").stderr
 
 
 def test_one_host_is_shown_and_a_change_is_an_exit_code(terminal: Terminal, service: ServiceDouble) -> None:

@@ -1,8 +1,11 @@
 import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from tests.doubles.client import ServiceDouble, page
 
-from .conftest import Terminal
+from .conftest import Terminal, on_a_terminal
 
 LEASE = {
     "lease_id": "1f",
@@ -26,10 +29,28 @@ def test_leases_say_who_is_where_and_until_when(terminal: Terminal, service: Ser
     lines = ended.stdout.splitlines()
     place = "main/eu-west-1/web-1"
     start, end = LEASE["issued_at"], LEASE["expires_at"]
-    assert lines[1].split() == ["corp/alice", place, "ssh", start, end, "OPS-7", "to", "look", "41"]
+    assert lines[1].split() == [place, "corp/alice", "ssh", start, end, "OPS-7", "to", "look", "41"]
     assert "rdp (break-glass)" in lines[2]
     assert "lives on" in ended.stderr
     assert service.seen[0].query == {"instance": ["web-1"], "actor": ["corp/alice"]}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_the_instance_is_whole_and_times_are_short(
+    columns: int, terminal: Terminal, service: ServiceDouble
+) -> None:
+    now = datetime.now(UTC)
+    at_noon = f"HERE{now.hour - 12}"  # a zone in which that is far from midnight
+    today = {"issued_at": now.isoformat(), "expires_at": (now + timedelta(minutes=13)).isoformat()}
+    reason = "a rather long text of somebody who is in a hurry"
+    service.tell("GET /v1/leases", page(LEASE | today | {"reason": reason}))
+    heading, line = on_a_terminal(columns, terminal, "leases", TZ=at_noon)
+
+    assert heading.split()[0] == "INSTANCE"
+    assert line.split()[0] == "main/eu-west-1/web-1"
+    assert f"12:{now.minute:02}" in line
+    assert str(now.year) not in line
+    assert len(line) <= columns
 
 
 def test_other_programs_get_leases_as_they_are(terminal: Terminal, service: ServiceDouble) -> None:

@@ -1,27 +1,11 @@
-import os
-import pty
-import subprocess
-import sys
-
 import pytest
 
 from broker.cli.tables import fitted, shortened, width_of
 from tests.doubles.client import ServiceDouble, instance, page
 
-from .conftest import Terminal
+from .conftest import Terminal, on_a_terminal
 
 COLUMNS = ("NAME", "!SINCE", "REASON", "TAGS", ">N")
-
-
-def on_a_terminal(columns: int, terminal: Terminal) -> list[str]:
-    """Answer the lines of `broker ls` on a terminal of this width."""
-    ours, theirs = pty.openpty()
-    environment = {**terminal.environment, "NO_COLOR": "1", "COLUMNS": str(columns)}
-    subprocess.run([sys.executable, "-m", "broker", "ls"], env=environment, stdout=theirs, check=True)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
-    os.close(theirs)
-    return shown.splitlines()
 
 
 @pytest.fixture
@@ -33,7 +17,7 @@ def _long(service: ServiceDouble) -> None:
 @pytest.mark.usefixtures("_long")
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_a_table_keeps_within_its_terminal(columns: int, terminal: Terminal) -> None:
-    shown = on_a_terminal(columns, terminal)
+    shown = on_a_terminal(columns, terminal, "ls")
 
     assert max(map(width_of, shown)) <= columns
     assert "…" in shown[1]
@@ -42,7 +26,7 @@ def test_a_table_keeps_within_its_terminal(columns: int, terminal: Terminal) -> 
 
 @pytest.mark.usefixtures("_long")
 def test_wide_characters_keep_the_columns_straight(terminal: Terminal) -> None:
-    heading, _, wide = on_a_terminal(120, terminal)
+    heading, _, wide = on_a_terminal(120, terminal, "ls")
 
     assert width_of(wide[: wide.index("running")]) == heading.index("STATE")
 
@@ -73,6 +57,7 @@ def test_what_says_nothing_when_it_is_cut_is_never_cut() -> None:
         ("disk is full", 8, "disk is…"),
         ("disk is full", 6, "disk…"),
         ("main/eu-west-1/web-1", 8, "…1/web-1"),
+        ("SHA256:EVB6/hxDc", 12, "SHA256:EVB6…"),
         ("数据库", 6, "数据库"),
         ("数据库", 5, "数据…"),
         ("数据库", 4, "数…"),
@@ -81,6 +66,14 @@ def test_what_says_nothing_when_it_is_cut_is_never_cut() -> None:
 def test_what_is_too_long_is_shortened(text: str, width: int, expected: str) -> None:
     assert shortened(text, width) == expected
     assert width_of(expected) <= width
+
+
+def test_the_name_of_an_instance_is_what_stays_of_its_place() -> None:
+    columns, widths, names = ("/INSTANCE", "REASON", ">N"), [20, 30, 3], [7, 6, 3]
+
+    assert fitted(columns, widths, 45, names) == [20, 18, 3]
+    assert fitted(columns, widths, 30, names) == [15, 8, 3]
+    assert fitted(columns, widths, 5, names) == [7, 4, 3]
 
 
 def test_a_mark_on_a_letter_takes_no_room() -> None:

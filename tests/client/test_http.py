@@ -132,7 +132,7 @@ def test_an_answer_that_is_no_credential_is_not_taken_for_one(
 ) -> None:
     service.tell("POST /v1/credentials", Answer(status=201, content=content))
 
-    with pytest.raises(Unreachable, match="BROKER_URL"):
+    with pytest.raises(Unreachable, match="answered"):
         connect().credential("web-1")
 
 

@@ -140,7 +140,7 @@ def test_a_token_without_an_end_of_its_own_has_that_of_its_text(op: ServiceDoubl
     op.tell(TOKEN, Answer({"access_token": "opaque", "token_type": "Bearer", "expires_in": 300}))
     grant = provider(op).refreshed("kept")
     assert (grant.expires_at, grant.refresh_token, grant.key) == (1300.0, "kept", None)
-    op.tell(TOKEN, Answer({"access_token": "opaque", "token_type": "Bearer", "expires_in": True}))
+    op.tell(TOKEN, Answer({"access_token": "opaque", "token_type": "Bearer"}))
     assert provider(op).refreshed("r").expires_at is None
 
 

@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,11 @@ from broker.client import Access
 from broker.client.credentials import Token
 from broker.client.elsewhere import Elsewhere
 from broker.client.errors import Misconfigured, NotLoggedIn, Unreachable
+from broker.client.folders import locked
 from broker.client.proofs import ProofKey
 from broker.client.providers import Grant, Provider
-from broker.client.sessions import EARLY, Service, Session, logins, remembered_service, session_source
+from broker.client.services import Service, remembered_service
+from broker.client.sessions import EARLY, Session, logins, session_source
 from tests.doubles.client import Answer, ServiceDouble
 
 NOW = 2_000_000_000.0
@@ -52,7 +57,7 @@ def test_a_token_is_used_until_shortly_before_its_end(environment: dict[str, str
 def test_one_that_is_about_to_end_is_renewed_and_the_new_refresh_token_kept(
     environment: dict[str, str], op: ServiceDouble
 ) -> None:
-    op.tell(TOKEN, Answer({"access_token": "t-2", "refresh_token": "r-2", "token_type": "Bearer", "expires_in": 1e9}))
+    op.tell(TOKEN, Answer({"access_token": "t-2", "refresh_token": "r-2", "token_type": "Bearer", "expires_in": 1e8}))
     session = logged_in(environment, op, expires_at=NOW + EARLY - 1)
     assert [session.current().text, session.current().text] == ["t-2", "t-2"]
     (seen,) = op.seen
@@ -167,3 +172,49 @@ def test_files_that_were_spoilt_are_said_to_be(environment: dict[str, str], op: 
 def test_no_secret_is_in_any_text_of_it(environment: dict[str, str], op: ServiceDouble) -> None:
     session = logged_in(environment, op)
     assert "t-1" not in repr(session.current()) + repr(session.facts()) + repr(session.service.document())
+
+
+def test_a_login_that_is_renewed_while_it_ends_stays_ended(environment: dict[str, str], op: ServiceDouble) -> None:
+    gate = threading.Event()
+    renewed = {"access_token": "t-2", "refresh_token": "r-2", "token_type": "Bearer", "expires_in": 600}
+    op.tell(TOKEN, Answer(renewed, gate=gate))
+    session = logged_in(environment, op, expires_at=NOW)
+    renewing, leaving = threading.Thread(target=session.current), threading.Thread(target=session.end)
+    renewing.start()
+    while not op.seen:  # the provider is being asked
+        time.sleep(0.01)
+    leaving.start()
+    leaving.join(0.3)  # whoever did not wait would be done by then
+    gate.set()
+    renewing.join()
+    leaving.join()
+    assert list(Path(environment["HOME"]).rglob("logins/*.json")) == []
+    assert logins(environment) == []
+    assert op.seen[-1].body == {"client_id": "cli", "token": "r-2"}
+    with pytest.raises(NotLoggedIn, match="nobody is logged in"):
+        session.current()
+
+
+def test_a_renewal_that_waited_for_a_logout_writes_nothing(environment: dict[str, str], op: ServiceDouble) -> None:
+    session = logged_in(environment, op, expires_at=NOW)
+    (kept,) = Path(environment["HOME"]).rglob("logins/*.json")
+    with ThreadPoolExecutor(2) as pool, locked(kept.with_suffix(".lock"), 0):
+        waiting: list[Future[Token | None]] = [
+            pool.submit(session.current),
+            pool.submit(session.renewed, Token("t-1")),
+        ]
+        assert wait(waiting, 0.3).done == set()
+        kept.unlink()  # as a logout does while it holds the lock
+    assert [type(each.exception()) for each in waiting] == [NotLoggedIn, NotLoggedIn]
+    assert (op.seen, kept.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("spoilt", ['{"access_token": 1}', "[]", "[" * 100_000, '"x"'])
+def test_a_kept_login_of_another_shape_is_none(spoilt: str, environment: dict[str, str], op: ServiceDouble) -> None:
+    session = logged_in(environment, op)
+    (kept,) = Path(environment["HOME"]).rglob("logins/*.json")
+    kept.write_text(spoilt)
+    with pytest.raises(NotLoggedIn, match="`broker login`"):
+        session.current()
+    assert not session.end()
+    assert not kept.exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from broker.cli.demo import try_it
+from broker.client.leases import forget
 from broker.demo.stage import ALICE, BOB, CAROL, WINDOWS_PASSWORD, Stage, stage
 from broker.demo.story import Disappointment, Story
 from broker.emulator import parse_faults
@@ -79,6 +83,35 @@ async def test_no_secret_is_told(tmp_path: Path) -> None:
     assert [secret for secret in secrets if secret in told] == []
     assert "PRIVATE KEY" not in told
     assert "••••" in told
+
+
+@pytest.mark.real("sshd", "ssh", "ssh-keygen")
+async def test_what_it_says_to_paste_gets_one_in(tmp_path: Path) -> None:
+    lay_keys(tmp_path / "stage")
+    async with stage(tmp_path / "stage") as running:
+        told = try_it(running)
+        exports = [line for line in told.splitlines() if line.startswith("  export ")]
+        script = "\n".join([*exports, "broker ssh web-1 --reason 'a look' -- true", "broker audit verify >&2"])
+        assert 'broker ssh web-1 --reason "a look around"' in told
+        copies = [
+            "broker ssh-config > config",
+            "BROKER_REASON=copy scp -q -F config config web-1:$PWD/copied",
+            "cmp config copied",
+        ]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+        ran = await asyncio.to_thread(
+            subprocess.run,
+            ["sh", "-ec", "\n".join([script, *copies])],
+            env=environment,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        await asyncio.to_thread(forget, environment)
+    assert ran.returncode == 0, ran.stderr
 
 
 async def test_a_story_that_goes_wrong_is_no_success(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from tests.doubles.client import Answer, Authority, ServiceDouble, instance, pag
 
 ROUTE = "POST /v1/credentials"
 LIFETIME = 780
-SFTP = "Subsystem sftp internal-sftp"
 SSH = """\
 #!/bin/sh
 exec {ssh} -F {config} "$@"
@@ -41,7 +40,7 @@ class Door:
             folder / "sshd",
             trusted_ca=self._authority_line(),
             principals=["somebody"],
-            settings=["MaxStartups 100", SFTP],
+            settings=["MaxStartups 100"],
         )
         programs = folder / "bin"
         programs.mkdir()

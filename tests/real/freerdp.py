@@ -146,13 +146,11 @@ class RdpServer:
     def unhung(self, log_in: Callable[[], Answer]) -> Answer:
         """Log in; when that hung, once more at the server started anew: it may be stuck for everybody."""
         for _ in range(3):
-            with ended_when_hung() as hung:
-                try:
-                    answer = log_in()
-                except subprocess.TimeoutExpired:  # nobody answered even before the client was started
-                    hung.set()
-            if not hung.is_set():
-                return answer
+            answers: list[Answer] = []
+            with ended_when_hung() as hung, suppress(subprocess.TimeoutExpired):  # even before the client was started
+                answers.append(log_in())
+            if answers and not hung.is_set():
+                return answers[0]
             self._restart()
         raise AssertionError("three logins hung, one after the other")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 FIXES = {
     "settings": "set the variable that is named, or type `broker login URL`",
     "token-missing": "type `broker login`, or set BROKER_TOKEN_FILE to a file that holds an access token",
-    "unreachable": "compare BROKER_URL with what your operator says; is a VPN or a proxy missing?",
+    "unreachable": "compare the address with what your operator says; is a VPN or a proxy missing?",
     "untrusted": "set BROKER_CA_FILE to the authority of the service, from your operator",
     "clock": "switch time synchronisation on for this machine (systemd-timesyncd, chrony)",
     "token-expired": "type `broker login`, or renew the token in BROKER_TOKEN or BROKER_TOKEN_FILE",
@@ -47,7 +47,7 @@ FIXES = {
     "authority-lost": "on the instance, by the Lightsail browser console (else from a snapshot): restore"
     " `TrustedUserCAKeys /etc/ssh/lightsail_instance_ca.pub` in sshd_config, `sshd -t`, reload sshd; and compare its"
     " clock (`timedatectl`): to a wrong one the certificate is not valid",
-    "login-failed": "read what ssh said; `broker ssh INSTANCE -- -v` says more",
+    "login-failed": "read what ssh said, and let it say more: `-v`",
     "not-rdp": "put the port of Remote Desktop into the tag `rdp-port` of the instance",
     "rdp-certificate": "do not go on: compare the certificate in the Lightsail console; somebody may be in between",
     "no-nla": "switch Network Level Authentication on in Windows (System Properties, Remote)",

@@ -6,6 +6,7 @@ import re
 
 from broker.client.agent import Fields
 from broker.client.diagnosis.finding import Finding, problem
+from broker.client.diagnosis.spans import span
 from broker.client.keys import certificate_blob
 
 _STRICT_SINCE = (8, 2)
@@ -36,9 +37,9 @@ class Certificate:
 def refusal(certificate: Certificate, username: str, banner: str, now: float) -> Finding:
     """Say why a server that took the connection refused the certificate; `now` by the service's clock."""
     if now < certificate.begins:
-        return problem("login", "certificate-early", f"it is valid only in {round(certificate.begins - now)} s")
+        return problem("login", "certificate-early", f"it is valid only in {span(certificate.begins - now)}")
     if now >= certificate.ends:
-        return problem("login", "certificate-expired", f"it ended {round(now - certificate.ends)} s ago")
+        return problem("login", "certificate-expired", f"it ended {span(now - certificate.ends)} ago")
     if certificate.principals and username not in certificate.principals:
         names = ", ".join(certificate.principals)
         return problem("login", "principal", f"the certificate is for {names}, and the user is {username}")

@@ -7,6 +7,7 @@ import time
 from broker.client import Broker
 from broker.client.access import Access
 from broker.client.diagnosis import desktop, login, network, policy, service
+from broker.client.diagnosis.commands import Names
 from broker.client.diagnosis.finding import Finding, ok, problem, skipped
 from broker.client.errors import ClientError, HostKeysUnknown, Misconfigured, NotLoggedIn
 
@@ -40,6 +41,7 @@ class Question:
         self.protocol, self.reason, self.ticket = protocol, reason, ticket
         self.clock, self.notice = clock, notice
         self.skew = 0.0
+        self.names = Names(instance)
 
     def now(self) -> float:
         """Answer the service's time, in seconds since 1970."""
@@ -48,6 +50,13 @@ class Question:
 
 def diagnose(question: Question) -> Iterator[Finding]:
     """Answer the findings one after the other, up to the first cause that stands in the way of the next check."""
+    for finding in _findings(question):
+        finding.command = finding.command or question.names.command(finding.cause)
+        finding.fix = question.names.narrowed(finding.fix)
+        yield finding
+
+
+def _findings(question: Question) -> Iterator[Finding]:
     try:
         for finding in _checks(question):
             yield finding
@@ -57,7 +66,8 @@ def diagnose(question: Question) -> Iterator[Finding]:
     except HostKeysUnknown as error:
         yield problem("host key", "host-keys-unknown", str(error))
     except Misconfigured as error:
-        yield problem("settings", "settings", str(error))
+        command = "broker login https://broker.example.com" if "BROKER_URL is not set" in str(error) else ""
+        yield problem("settings", "settings", str(error), command=command)
     except ClientError as error:
         yield problem("service", "service-refused", str(error))
     except Exception as error:  # noqa: BLE001  # its text may hold anything; what was found stays found
@@ -70,6 +80,7 @@ def _checks(question: Question) -> Iterator[Finding]:
     except NotLoggedIn as error:
         yield problem("settings", "token-missing", str(error))
         return
+    question.names.reached_at(access.origin, access.ca_file)
     yield ok("settings", f"the service is {access.origin}")
     finding, reply = service.reached(access)
     yield finding
@@ -85,17 +96,19 @@ def _checks(question: Question) -> Iterator[Finding]:
 
 
 def _instance(question: Question, broker: Broker) -> Iterator[Finding]:
-    found = policy.named(list(broker.instances()), question.instance)
+    listed = list(broker.instances())
+    found = policy.named(listed, question.instance)
     if len(found) > 1:
-        choices = ", ".join(f"{each['account']}/{each['region']}/{each['name']}" for each in found)
-        yield problem("instance", "ambiguous", f"there are {len(found)} of that name: {choices}")
+        yield policy.ambiguous(found)
     if found:
+        question.names.found(found[0])
         yield ok("instance", "{account}/{region}/{name}, {platform}".format(**found[0]))
     else:
         yield skipped("instance", "not among those that you may list")
-    yield policy.decided(
-        broker, question.instance, question.protocol, question.reason, question.ticket, listed=bool(found)
-    )
+    if question.protocol:
+        question.names.opened_by(question.protocol)
+    answer = policy.decided(broker, question, listed=bool(found))
+    yield policy.suggesting(answer, question.instance, listed)
     if found:
         yield policy.running(found[0])
     yield from _credential(question, broker)
@@ -111,6 +124,7 @@ def _credential(question: Question, broker: Broker) -> Iterator[Finding]:
         yield policy.refused("credential", error)
         return
     yield ok("credential", f"issued: lease {credential['lease']['id']}")
+    question.names.opened_by(credential["protocol"])
     yield network.port(credential["host"], credential["port"])
     yield from _login(question, credential)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from broker.client.diagnosis.finding import Finding, ok, problem
+from broker.client.diagnosis.spans import span
 from broker.client.errors import BrokerProblem, ClientError
 
 TYPE_CHECKING = False
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from broker.client import Broker
+    from broker.client.diagnosis.chain import Question
     from broker.client.documents import DecisionDocument, InstanceDocument, NearestDocument
 
 OPTIONS = {
@@ -49,7 +53,7 @@ def refused(check: str, error: ClientError) -> Finding:
     if cause == "not-running" and "address" in error.detail:
         cause = "no-address"
     more = [f"choose {', '.join(error.choices)}"] if error.choices else []
-    more += [f"try again in {error.retry_after} s"] if error.retry_after else []
+    more += [f"try again in {span(error.retry_after)}"] if error.retry_after else []
     more += [f"AWS says {error.upstream_code}"] if error.upstream_code else []
     more += [f"request {error.request_id}"] if error.request_id else []
     return problem(check, cause, "; ".join([f"{error.detail} ({error.code or error.status})", *more]))
@@ -60,21 +64,42 @@ def named(instances: Sequence[InstanceDocument], name: str) -> list[InstanceDocu
     return [each for each in instances if name in {each["name"], _full(each)}]
 
 
-def decided(broker: Broker, instance: str, protocol: str | None, reason: str, ticket: str, *, listed: bool) -> Finding:
+def decided(broker: Broker, question: Question, *, listed: bool) -> Finding:
     """Ask the policies, and say why not."""
+    reason, ticket = question.reason, question.ticket
     try:
-        answer = broker.decision(instance, protocol=protocol, reason=reason, ticket=ticket)
+        answer = broker.decision(question.instance, protocol=question.protocol, reason=reason, ticket=ticket)
     except ClientError as error:
         return refused("policy", error)
     if answer["decision"] == "allow":
         return ok("policy", f"allowed by {', '.join(answer['policies'])}")
+    if missing := answer["obligations"]:
+        detail = f"the policies would allow it with {_missing(missing)}"
+        return problem("policy", "obligation", detail, command=question.names.asking(missing, reason, ticket))
     return _denied(answer, listed=listed)
 
 
+def ambiguous(found: Sequence[InstanceDocument]) -> Finding:
+    """Name the instances that a name may mean."""
+    choices = [_full(each) for each in found]
+    detail = f"there are {len(found)} of that name: {', '.join(choices)}"
+    return problem("instance", "ambiguous", detail, command=f"broker doctor {shlex.quote(choices[0])}")
+
+
+def suggesting(finding: Finding, name: str, listed: Sequence[InstanceDocument]) -> Finding:
+    """Say, of a name that nobody knows, which one is like it."""
+    if finding.cause != "not-visible":
+        return finding
+    from difflib import get_close_matches
+
+    known = [text for each in listed for text in (each["name"], _full(each))]
+    if close := get_close_matches(name, known, n=1, cutoff=0.7):
+        command = f"broker doctor {shlex.quote(close[0])}"
+        return problem(finding.check, finding.cause, f"{finding.detail}; did you mean {close[0]}?", command=command)
+    return finding
+
+
 def _denied(answer: DecisionDocument, *, listed: bool) -> Finding:
-    if answer["obligations"]:
-        missing = _missing(answer["obligations"])
-        return problem("policy", "obligation", f"the policies would allow it with {missing}", f"ask again: {missing}")
     if forbidding := answer.get("forbidden_by"):
         return problem("policy", "forbidden", f"a policy forbids it: {', '.join(forbidding)}")
     if nearest := answer.get("nearest"):

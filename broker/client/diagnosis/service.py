@@ -8,6 +8,7 @@ import json
 import ssl
 
 from broker.client.diagnosis.finding import Finding, ok, problem
+from broker.client.diagnosis.spans import span
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Untrusted
 from broker.client.http import tls_context
 
@@ -71,7 +72,7 @@ def clock(reply: Reply, now: float) -> Finding:
     if abs(skew) <= SKEW_SECONDS:
         return ok("clock", "agrees with the service's within a minute")
     way = "ahead of" if skew > 0 else "behind"
-    return problem("clock", "clock", f"this machine is {abs(skew)} s {way} the service")
+    return problem("clock", "clock", f"this machine is {span(abs(skew))} {way} the service")
 
 
 def token(access: Access, broker: Broker, now: float) -> Finding:
@@ -84,18 +85,23 @@ def token(access: Access, broker: Broker, now: float) -> Finding:
         return problem("token", "token-refused", str(error))
     expires, begins = (_number(claims.get(name)) for name in ("exp", "nbf"))
     if expires is not None and expires + SKEW_SECONDS < now:
-        return problem("token", "token-expired", f"the token expired {round(now - expires)} s ago")
+        return problem("token", "token-expired", f"the token expired {span(now - expires)} ago", command=_login(access))
     if begins is not None and begins - SKEW_SECONDS > now:
-        return problem("token", "token-early", f"the token is valid only in {round(begins - now)} s")
-    return _accepted(broker)
+        return problem("token", "token-early", f"the token is valid only in {span(begins - now)}")
+    return _accepted(broker, _login(access))
 
 
-def _accepted(broker: Broker) -> Finding:
+def _login(access: Access) -> str:
+    """Answer what to type for another token, when it is one of a login."""
+    return "broker login" if "broker login" in access.tokens.remedy else ""
+
+
+def _accepted(broker: Broker, login: str) -> Finding:
     try:
         me = broker.whoami()
     except BrokerProblem as error:
         cause = "token-refused" if error.status == http.client.UNAUTHORIZED else "service-refused"
-        return problem("token", cause, f"{error.detail} (request {error.request_id or 'unknown'})")
+        return problem("token", cause, f"{error.detail} (request {error.request_id or 'unknown'})", command=login)
     except Untrusted as error:
         return problem("token", "untrusted", str(error))
     except ClientError as error:
