@@ -140,8 +140,11 @@ def private_folder() -> str:
     """
     import tempfile
 
-    for parent in (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", None):  # noqa: S108 - mkdtemp makes its own in there
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    for parent in (runtime, "/dev/shm", None):  # noqa: S108 - mkdtemp makes its own in there
         if parent is not None and not (parent and os.access(parent, os.W_OK | os.X_OK)):
+            continue
+        if parent == runtime and os.stat(parent).st_uid != os.getuid():  # noqa: PTH116 - as the other paths here
             continue
         try:
             return tempfile.mkdtemp(prefix="broker-", dir=parent)

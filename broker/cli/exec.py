@@ -68,12 +68,10 @@ def run(arguments: Namespace) -> int:
     if arguments.format == "env":
         credential = asking.ask(arguments, arguments.protocol)
         return children.run(arguments.command, _inherited() | variables(credential))
-    folder = asking.private_folder()
-    try:
+    with children.removing() as folders:
+        folders.append(asking.private_folder())
         credential = asking.ask(arguments, arguments.protocol)
-        return children.run(arguments.command, _inherited() | about(credential) | _files(folder, credential))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return children.run(arguments.command, _inherited() | about(credential) | _files(folders[0], credential))
 
 
 def _files(folder: str, credential: CredentialDocument) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import subprocess
 from contextlib import contextmanager
 
@@ -15,7 +13,6 @@ from broker.client.clipboard import lent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
 
     from broker.client.clipboard import Clipboard
     from broker.client.rdp.clients import Client
@@ -34,7 +31,7 @@ def launch(
     board: Clipboard | None = None,
     seconds: float = 0,
 ) -> int:
-    """Run the client to its end; answer its exit code.
+    """Run the client to its end; answer its exit code. A signal ends it so that clipboard and folder are cleared.
 
     Args:
         client: which.
@@ -64,7 +61,7 @@ def launch(
 def _pasted(
     plan: Plan, session: Session, folder: str, environment: dict[str, str], board: Clipboard, seconds: float
 ) -> int:
-    with _ended_by_signals(), lent(board, session.password, seconds, _say_cleared) as done:
+    with lent(board, session.password, seconds, _say_cleared) as done:
         output.talk(f"the password of {session.username} is on the clipboard for {seconds:g} s: paste it when asked")
         code = _run(plan, session, folder, environment, None)
         if plan.returns_at_once and code == 0:
@@ -87,7 +84,7 @@ def _file(plan: Plan, session: Session, folder: str) -> str:
     """Write the `.rdp` file, which holds no password; answer its path as the client knows it."""
     path = os.path.join(folder, "instance.rdp")  # noqa: PTH118  # as the folder's name comes
     with open(path, "x", encoding="ascii", newline="", opener=_for_us_alone) as file:
-        file.write(session.file)
+        file.write(session.rdp_file)
     return _for_windows(path) if plan.foreign else path
 
 
@@ -113,24 +110,6 @@ def _for_windows(path: str) -> str:
 
 @contextmanager
 def _folder() -> Iterator[str]:
-    folder = asking.private_folder()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let what ends us run through our `finally`s, so that the clipboard is cleared."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(children.BY_SIGNAL + number)
-
-    wanted = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+    with children.removing() as folders:
+        folders.append(asking.private_folder())
+        yield folders[0]

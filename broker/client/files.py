@@ -8,7 +8,9 @@ from pathlib import Path
 
 from broker.client.errors import Misconfigured, Unreachable
 from broker.client.folders import replace
+from broker.client.lease import host_keys
 from broker.client.names import HOST, USER, is_well_formed, parts
+from broker.client.rdp.file import rdp_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,17 +63,19 @@ class CredentialFolder:
             "private_key": str(self.path / "id"),
         }
         config = _ssh_config(self.name, credential, files)
+        known_hosts = host_keys(ssh["known_hosts"], credential["host"], int(credential["port"]))
         self._replace("id-cert.pub", _line(ssh["certificate"]))
-        self._replace("known_hosts", "".join(map(_line, ssh["known_hosts"])))
+        self._replace("known_hosts", known_hosts)
         self._replace("id", _line(ssh["private_key"]))
         return files | {"ssh_config": self._replace("ssh_config", config)}
 
     def _write_rdp(self, credential: CredentialDocument) -> dict[str, str]:
         """The password has no line end, so that it can be piped into a client as it is."""
         rdp = credential["rdp"]
+        written = rdp_file(credential["host"], credential["port"], credential["username"])
         return {
             "password": self._replace("password", rdp["password"]),
-            "rdp": self._replace(f"{self.name}.rdp", rdp["file"]),
+            "rdp": self._replace(f"{self.name}.rdp", written),
         }
 
     def _make(self) -> None:

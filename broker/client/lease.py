@@ -127,7 +127,7 @@ class Facts:
         self._host, self._username, self._port = credential["host"], credential["username"], int(credential["port"])
         if not names.HOST.fullmatch(self._host) or not names.USER.fullmatch(self._username):
             raise Unreachable("the service answered a host or a user name that ssh cannot use")
-        self._known_hosts = _host_keys(ssh["known_hosts"], self._host, self._port)
+        self._known_hosts = host_keys(ssh["known_hosts"], self._host, self._port)
         self.private_key, self.certificate = ssh["private_key"], ssh["certificate"].strip()
         certificate_blob(self.certificate)
         self.seconds = _span(self._lease["issued_at"], self._lease["expires_at"])
@@ -155,8 +155,13 @@ class Facts:
         return Lease(folder, state)
 
 
-def _host_keys(lines: list[str], host: str, port: int) -> str:
-    """Answer the lines as a file; they may speak of this host alone."""
+def host_keys(lines: list[str], host: str, port: int) -> str:
+    """Answer the lines as a file; they may speak of this host alone.
+
+    Raises:
+        HostKeysUnknown: there is none.
+        Unreachable: the service answered others.
+    """
     if port not in _PORTS:
         raise Unreachable("the service answered a port that there is not")
     if not lines:

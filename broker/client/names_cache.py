@@ -155,7 +155,7 @@ def _listed(connect: Factory) -> list[list[str]]:
     try:
         with connect() as broker:
             places = [f"{each['account']}/{each['region']}/{each['name']}" for each in broker.instances()]
-    except (ClientError, LookupError, TypeError):
+    except (ClientError, LookupError, TypeError, AttributeError):
         return []
     return [[place for place in places if names.is_well_formed(place)]]
 

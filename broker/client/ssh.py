@@ -23,8 +23,13 @@ STRICT = (
     ("PreferredAuthentications", "publickey"),
     ("PasswordAuthentication", "no"),
     ("KbdInteractiveAuthentication", "no"),
+    ("ForwardAgent", "no"),
+    ("ControlPath", "none"),
 )
-"""What holds for every instance. ssh takes the first value that it meets, so these go first."""
+"""What holds for every instance. ssh takes the first value that it meets, so these go first; `ssh -A` still forwards.
+
+Through somebody's `ControlPath` ssh would use a connection whose host key nobody has held against the pinned ones.
+"""
 
 KNOCK_SECONDS = 3.0
 _PAUSE_SECONDS = 2.0

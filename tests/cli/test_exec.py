@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,38 @@ def test_a_signal_reaches_the_program_and_the_files_still_go(
             time.sleep(0.02)
         process.send_signal(number)
         assert process.wait(timeout=20) == 42
+    assert list(runtime.iterdir()) == []
+
+
+def test_no_number_of_signals_leaves_the_files_behind(
+    terminal: Terminal, service: ServiceDouble, runtime: Path, tmp_path: Path
+) -> None:
+    service.tell(ROUTE, Answer(ssh_credential(), 201))
+    ready = tmp_path / "ready"
+    script = f"trap '' HUP; touch {ready}; sleep 1"
+    with terminal.start("exec", "web-1", "--", "sh", "-c", script, XDG_RUNTIME_DIR=str(runtime)) as process:
+        deadline = time.monotonic() + 20
+        while not ready.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        while process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.002)
+    assert list(runtime.iterdir()) == []
+
+
+def test_a_signal_while_the_service_is_asked_leaves_nothing_behind(
+    terminal: Terminal, service: ServiceDouble, runtime: Path
+) -> None:
+    gate = threading.Event()
+    service.tell(ROUTE, Answer(ssh_credential(), 201, gate=gate))
+    with terminal.start("exec", "web-1", "--", "true", XDG_RUNTIME_DIR=str(runtime)) as process:
+        deadline = time.monotonic() + 20
+        while not service.seen and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(runtime.iterdir()) != []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+    gate.set()
     assert list(runtime.iterdir()) == []
 
 

@@ -52,17 +52,29 @@ def test_a_windows_password_stands_there_as_it_is(tmp_path: Path) -> None:
 
     assert Path(files["password"]).read_bytes() == "pass wörd'\"$".encode()
     assert Path(files["rdp"]).name == "win-1.rdp"
-    assert Path(files["rdp"]).read_bytes() == b"full address:s:127.0.0.1\r\n"
+    assert Path(files["rdp"]).read_bytes().startswith(b"full address:s:127.0.0.1\r\nserver port:i:3389\r\n")
+    assert b"alternate shell" not in Path(files["rdp"]).read_bytes()
 
 
 def test_a_second_credential_takes_the_place_of_the_first(credential: Any, tmp_path: Path) -> None:
     folder = CredentialFolder(str(tmp_path), "web-1")
     folder.write(credential)
-    again = credential | {"ssh": credential["ssh"] | {"known_hosts": ["other"]}}
+    other = f"{credential['host']} ssh-ed25519 AAAA"
+    again = credential | {"ssh": credential["ssh"] | {"known_hosts": [other]}}
     files = CredentialFolder(str(tmp_path), "web-1").write(again)
 
-    assert Path(files["known_hosts"]).read_text() == "other\n"
+    assert Path(files["known_hosts"]).read_text() == f"{other}\n"
     assert len(list(folder.path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["* ssh-ed25519 AAAA", "@cert-authority * ssh-ed25519 AAAA", "other.test ssh-rsa AAAA"]
+)
+def test_host_keys_of_another_host_are_not_written_down(line: str, credential: Any, tmp_path: Path) -> None:
+    spoiled = credential | {"ssh": credential["ssh"] | {"known_hosts": [line]}}
+    with pytest.raises(Unreachable, match="host keys"):
+        CredentialFolder(str(tmp_path), "web-1").write(spoiled)
+    assert not (tmp_path / "web-1" / "id").exists()
 
 
 def test_a_link_in_the_folder_is_replaced_and_not_followed(credential: Any, tmp_path: Path) -> None:

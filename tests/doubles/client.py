@@ -266,7 +266,7 @@ def ssh_credential(
 
 def rdp_credential(password: str) -> dict[str, Any]:
     """A Windows password with its warning."""
-    rdp = {"password": password, "certificate_sha256": ["ab" * 32], "file": "full address:s:127.0.0.1\r\n"}
+    rdp = {"password": password, "certificate_sha256": ["ab" * 32], "file": "alternate shell:s:calc.exe\r\n"}
     document = _credential("win-1", "WINDOWS", "rdp", 3389, "Administrator")
     document["warnings"] = ["The password lives on after the lease."]
     return document | {"rdp": {**rdp, "expires_at": None}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from broker.client.errors import Unreachable
+from broker.client.rdp.file import rdp_file
 from broker.client.rdp.pins import pins_of
 
 TYPE_CHECKING = False
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """What a client has to know. `pins` are SHA-256 in lower-case hex; `file` is a `.rdp` file without a password."""
+    """What a client has to know. `pins` are SHA-256 in lower-case hex."""
 
     host: str
     port: int
     username: str
     password: str = field(repr=False)
     pins: tuple[str, ...]
-    file: str
 
     def __post_init__(self) -> None:
         """Refuse what could end its line, and so begin another argument."""
@@ -43,7 +43,15 @@ class Session:
         rdp = credential["rdp"]
         pins = pins_of(rdp["certificate_sha256"])
         host, port, username = credential["host"], credential["port"], credential["username"]
-        return cls(host, port, username, rdp["password"], pins, rdp["file"])
+        return cls(host, port, username, rdp["password"], pins)
+
+    @property
+    def rdp_file(self) -> str:
+        """A `.rdp` file without a password, for clients that read one.
+
+        Made here and not taken from the service: such a file can also name programs to start and drives to share.
+        """
+        return rdp_file(self.host, self.port, self.username)
 
     @property
     def bracketed(self) -> str:

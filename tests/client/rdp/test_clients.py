@@ -14,7 +14,7 @@ from broker.client.rdp.plan import Plan
 from broker.client.rdp.session import Session
 
 PASSWORD = "?8h2!k,Z;=wQ: _T'r\"4u"
-SESSION = Session("203.0.113.7", 3389, "Administrator", PASSWORD, ("ab" * 32, "cd" * 32), "full address:s:x\r\n")
+SESSION = Session("203.0.113.7", 3389, "Administrator", PASSWORD, ("ab" * 32, "cd" * 32))
 PINS = f"/cert:deny,fingerprint:sha256:{':'.join(['AB'] * 32)},fingerprint:sha256:{':'.join(['CD'] * 32)}"
 SCREEN = {"DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0"}
 
