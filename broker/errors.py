@@ -12,7 +12,8 @@ BrokerError
 │   └── ApprovalRequired       … but an approval would do
 ├── NotFound                 a route or id that is not there
 ├── Conflict                 the state of the instance does not allow it
-│   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady · Superseded
+│   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady
+│   ├── RequestClosed · Superseded
 │   └── HostKeyChanged · ProtocolNotSupported
 ├── Unopenable               a Windows password that we cannot open
 │   └── KeyNotHeld · PasswordUndecryptable
@@ -134,6 +135,13 @@ class Superseded(Conflict):
 
     code = "superseded"
     sentence = "This has changed meanwhile; look again."
+
+
+class RequestClosed(Conflict):
+    """An access request that nothing can be done with any more."""
+
+    code = "request_closed"
+    sentence = "This request is not open any more."
 
 
 class AmbiguousInstance(Conflict):

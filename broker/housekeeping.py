@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -144,6 +144,20 @@ async def watch_keys(custody: Custody, every: float = 1.0) -> None:
         if custody.problems != known:
             known = custody.problems
             _log.warning("the keys in custody", problems=known)
+
+
+async def watch_requests(expire: Callable[[], Awaitable[None]], every: float = 5.0) -> None:
+    """Write down which access requests have waited in vain, until cancelled."""
+    trouble = ""
+    while True:
+        await asyncio.sleep(every)
+        told, trouble = trouble, ""
+        try:
+            await expire()
+        except Exception as problem:  # noqa: BLE001 - a chore that ended silently would let requests wait for ever
+            trouble = type(problem).__name__
+            if trouble != told:
+                _log.error("access requests cannot be looked through", error=trouble)
 
 
 def report_anchor(name: str, trouble: str) -> None:

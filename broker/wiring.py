@@ -49,12 +49,14 @@ from broker.housekeeping import (
     report_texts,
     watch_keys,
     watch_policies,
+    watch_requests,
 )
 from broker.identity.authenticator import Authenticator
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
 from broker.identity.replays import MOST_OF_ONE, ReplayCache, ReplaysInMemory
+from broker.issuing.approvals import ApprovalDesk
 from broker.issuing.desk import CredentialDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
@@ -83,6 +85,7 @@ from broker.web.hosts import Hosts
 from broker.web.instances import Instances
 from broker.web.leases import Leases
 from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
+from broker.web.requests import Requests
 from broker.web.server import Listener, bind, tls_context
 
 
@@ -336,7 +339,9 @@ async def service(
         await inventory.start()
         stack.push_async_callback(inventory.close)
 
+        approvals = ApprovalDesk(inventory=inventory, policies=policies, ledger=log, threads=views, clock=clock)
         desk = CredentialDesk(
+            approvals=approvals,
             inventory=inventory,
             policies=policies,
             gateway=gateway,
@@ -352,6 +357,7 @@ async def service(
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
             *Leases(views, log, policies, names, clock).routes(),
+            *Requests(approvals, clock).routes(),
             *Hosts(views, log, inventory, policies, names, clock).routes(),
             *Audit(review, log, policies, names, clock).routes(),
             *whoami.routes(),
@@ -382,6 +388,7 @@ async def service(
         listener = Listener(edge.application(routes), bound, secured)
 
         chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
+        chores.append(watch_requests(approvals.expire))
         for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()

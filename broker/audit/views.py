@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 from broker.audit.leaves import parse
-from broker.audit.stores import Reader, ReaderFactory, StoredHostKeys, StoredLease, StoreError
+from broker.audit.stores import Reader, ReaderFactory, StoredHostKeys, StoredLease, StoredThread, StoreError
 from broker.errors import AuditUnavailable
 from broker.model import InstanceRef
 
@@ -83,6 +83,14 @@ class Views:
             return sorted((lease for lease in found.values() if _place(lease) > after), key=_place)
 
         return await self._ask(question)
+
+    async def thread(self, thread: str) -> StoredThread | None:
+        """Answer one thread of events."""
+        return await self._ask(lambda reader: reader.thread(thread))
+
+    async def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
+        """Answer threads by what began them, by their newest event, and by who began them; the oldest first."""
+        return await self._ask(lambda reader: reader.threads(kind, event=event, actor=actor))
 
     async def issued(self, leases: Sequence[StoredLease]) -> Sequence[Out]:
         """Answer leases with the events that issued them."""

@@ -36,6 +36,7 @@ _BY_CODE = {
     "instance_not_running": Exit.NOT_READY,
     "host_key_changed": Exit.MISMATCH,
     "superseded": Exit.NOT_READY,
+    "request_closed": Exit.USAGE,
     "step_up_required": Exit.NEEDS_MORE,
     "reason_required": Exit.NEEDS_MORE,
     "ticket_required": Exit.NEEDS_MORE,

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Protocol as Interface
 from uuid import uuid4
 
+from broker.approvals.requests import AccessRequest
 from broker.errors import (
-    AmbiguousInstance,
     ApprovalRequired,
     BrokerError,
     Denied,
@@ -26,6 +26,7 @@ from broker.errors import (
     StepUpRequired,
     TicketRequired,
 )
+from broker.issuing.finding import find
 from broker.model import (
     AccessDetails,
     Action,
@@ -116,6 +117,14 @@ class HostKeys(Interface):
         ...
 
 
+class Approvals(Interface):
+    """Knows what was approved beforehand."""
+
+    async def in_force(self, caller: Caller, instance: InstanceRef, protocol: Protocol) -> AccessRequest | None:
+        """Answer the approved request that opens this for the caller now. Raises AuditUnavailable."""
+        ...
+
+
 class Delivery(Interface):
     """Puts together what is handed over."""
 
@@ -163,7 +172,7 @@ class Asking:
 class CredentialDesk:
     """Issues credentials. Holds no state of its own: everything that lasts is in the log."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each step
         self,
         *,
         inventory: Inventory,
@@ -172,6 +181,7 @@ class CredentialDesk:
         vault: Vault,
         ledger: Ledger,
         host_keys: HostKeys,
+        approvals: Approvals,
         delivery: Delivery,
         clock: Clock,
     ) -> None:
@@ -181,6 +191,7 @@ class CredentialDesk:
         self._vault = vault
         self._ledger = ledger
         self._host_keys = host_keys
+        self._approvals = approvals
         self._delivery = delivery
         self._clock = clock
 
@@ -191,11 +202,11 @@ class CredentialDesk:
         `credential.issued` and `credential.failed`. An issue may be followed by `credential.withheld`.
         """
         try:
-            instance = await self._find(asking)
+            instance = await find(self._inventory, self._policies, asking, self._clock())
         except Denied as unknown:
             raise await self._refuse(asking.event(""), unknown) from None
         protocol = asking.request.protocol or instance.platform.protocol
-        decision = self._decide(asking, instance, protocol)
+        decision, request = await self._decide(asking, instance, protocol)
         known = replace(
             asking.event(""),
             instance=instance.ref,
@@ -203,6 +214,7 @@ class CredentialDesk:
             target="",
             protocol=protocol,
             decision=decision,
+            details={"request": request.id} if request else {},
         )
 
         if not decision.allowed:
@@ -215,7 +227,8 @@ class CredentialDesk:
         await self._ledger.append(replace(known, event="credential.requested"))
         try:
             details = await self._gateway.access_details(instance, protocol)
-            known = replace(known, upstream_request_id=details.upstream_request_id, details=_attempts(details.attempts))
+            made = {**known.details, **_attempts(details.attempts)}
+            known = replace(known, upstream_request_id=details.upstream_request_id, details=made)
             named = tuple(sorted({key.text for key in details.host_keys}))
             pinned = await self._host_keys.pinned(instance.ref)
             if pinned is not None and not pinned.issuperset(named):
@@ -223,7 +236,7 @@ class CredentialDesk:
                 raise _changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
             opened = await self._vault.open(details, instance)
             now = self._clock()
-            lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened))
+            lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
             credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
         except BaseException as error:  # a request that is cancelled by a stop is closed too
             await self._ledger.append(_failed(known, error))
@@ -258,11 +271,11 @@ class CredentialDesk:
         Why not is told only to who may know that there is such an instance.
         """
         try:
-            instance = await self._find(asking)
+            instance = await find(self._inventory, self._policies, asking, self._clock())
         except Denied:
             return Decision(allowed=False)
         protocol = asking.request.protocol or instance.platform.protocol
-        decision = self._decide(asking, instance, protocol)
+        decision, _ = await self._decide(asking, instance, protocol)
         if decision.allowed or decision.obligations:
             return decision
         context = asking.context(self._clock())
@@ -271,26 +284,24 @@ class CredentialDesk:
         nearest = self._policies.nearest(asking.caller, Action(protocol), instance, context)
         return replace(decision, nearest=nearest)
 
-    async def _find(self, asking: Asking) -> Instance:
-        """Answer the one instance that is meant; raises Denied when there is none that the caller may know of."""
-        found = await self._inventory.find(asking.request.instance)
-        if len(found) > 1:
-            seen = await self._policies.decide_each(asking.caller, Action.LIST, found, asking.context(self._clock()))
-            found = tuple(instance for instance, decision in zip(found, seen, strict=True) if decision.allowed)
-        if len(found) > 1:
-            raise AmbiguousInstance(choices=tuple(str(instance.ref) for instance in found))
-        if not found:
-            raise Denied("no such instance")
-        return found[0]
-
-    def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Decision:
-        context = asking.context(self._clock())
-        return self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
+    async def _decide(
+        self, asking: Asking, instance: Instance, protocol: Protocol
+    ) -> tuple[Decision, AccessRequest | None]:
+        """Answer the decision, and the approved request that it rests on, if it rests on one."""
+        action, context = Action(protocol), asking.context(self._clock())
+        decision = self._policies.decide(asking.caller, action, instance, context, obliging=True)
+        if Obligation.APPROVAL not in decision.obligations:
+            return decision, None
+        request = await self._approvals.in_force(asking.caller, instance.ref, protocol)
+        if request is None:
+            return decision, None
+        approved = replace(context, approvals=len(request.approvals))
+        return self._policies.decide(asking.caller, action, instance, approved, obliging=True), request
 
     async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
         """Record a refusal, with what went wrong in the policies, and hand the error back, to be raised."""
         errors = event.decision.errors if event.decision else ()
-        details = {"policy_errors": errors} if errors else {}
+        details = {**event.details, "policy_errors": errors} if errors else event.details
         await self._ledger.append(
             replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
         )
@@ -331,13 +342,14 @@ def _attempts(number: int) -> dict[str, int]:
     return {"attempts": number} if number > 1 else {}
 
 
-def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened) -> datetime:
-    """Answer the earliest of what AWS says, what the deciding policies allow and what the token allows.
+def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened, request: AccessRequest | None) -> datetime:
+    """Answer the earliest of what AWS says, what policies and approvals allow and what the token allows.
 
     A token is accepted for some seconds after its end; what it allows has ended by then, but not before now.
     """
     by_policy = now + decision.max_duration if decision.max_duration else None
-    return max(now, min(filter(None, (opened.expires_at, by_policy, caller.token_expires_at))))
+    approved = request.ends_at if request else None
+    return max(now, min(filter(None, (opened.expires_at, by_policy, approved, caller.token_expires_at))))
 
 
 _NEXT = {

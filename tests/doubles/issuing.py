@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from broker.approvals.requests import AccessRequest
 from broker.errors import AuditUnavailable, BrokerError
 from broker.model import (
     AccessDetails,
@@ -54,6 +55,20 @@ def credential_request(name: str = "web-1", protocol: Protocol | None = None) ->
 
 class Diary(list[str]):
     """What happened, in order."""
+
+
+class Approved:
+    """Knows which request was approved, if one was."""
+
+    def __init__(self, request: AccessRequest | None = None) -> None:
+        self._request = request
+
+    async def in_force(self, caller: Caller, instance: InstanceRef, protocol: Protocol) -> AccessRequest | None:
+        """Answer it when it fits."""
+        request = self._request
+        if request is None or str(request.requester) != str(caller):
+            return None
+        return request if (request.instance, request.protocol) == (instance, protocol) else None
 
 
 class ListedInventory:

@@ -191,6 +191,7 @@ async def until_events(place: Place, name: str, number: int) -> None:
 
 
 async def test_of_two_services_exactly_one_takes_a_proof(place: Place) -> None:
+    place.environment["BROKER__SERVER__PUBLIC_URLS"] = '["https://broker.example.com"]'
     nonces = [""]
     prover = Prover(lambda: datetime.now(UTC), lambda: nonces[-1])
     token = place.token_with(cnf={"jkt": prover.thumbprint})

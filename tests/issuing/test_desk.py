@@ -26,6 +26,7 @@ from tests.doubles.issuing import (
     CALLER,
     NOW,
     SOURCE,
+    Approved,
     ClearVault,
     Diary,
     DiaryGateway,
@@ -66,6 +67,7 @@ def desk(
     expires_at: datetime = NOW + timedelta(seconds=780),
     host_keys: tuple[HostKey, ...] = (),
     pins: PinnedHostKeys | None = None,
+    approvals: Approved | None = None,
 ) -> Desk:
     diary = Diary()
     ledger = DiaryLedger(diary, refuses)
@@ -79,6 +81,7 @@ def desk(
             vault=ClearVault(expires_at, vault_error),
             ledger=ledger,
             host_keys=pins or PinnedHostKeys(),
+            approvals=approvals or Approved(),
             delivery=hand_over,
             clock=lambda: NOW,
         ),

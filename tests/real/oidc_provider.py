@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,9 @@ _FORM_FIELD = re.compile(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value
 _FORM_ACTION = re.compile(r'<form[^>]*action="([^"]+)"')
 
 
+_START_SECONDS = 25.0
+
+
 class OpenIdProvider:
     """Issues RS256, ES256 and EdDSA access tokens (`typ` at+jwt) for the audience `lightsail-broker`.
 
@@ -39,20 +43,25 @@ class OpenIdProvider:
 
     def __init__(self, audience: str = "lightsail-broker", token_seconds: int = 300) -> None:
         self._settings = {"OP_AUDIENCE": audience, "OP_TOKEN_SECONDS": str(token_seconds)}
-        self._program: subprocess.Popen[str] | None = None
+        self._program: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         settings = os.environ | self._settings | {"OP_PACKAGES": str(installed_packages())}
-        self._program = subprocess.Popen(
-            ["node", str(_HERE / "op.mjs"), "0"],
-            env=settings,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._program.stdout is not None
-        self.issuer = json.loads(self._program.stdout.readline())["issuer"]
-        return self
+        for _ in range(3):  # node has been seen to start and never say anything, on a busy machine
+            self._program = subprocess.Popen(
+                ["node", str(_HERE / "op.mjs"), "0"],
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            assert self._program.stdout is not None
+            if select.select([self._program.stdout], [], [], _START_SECONDS)[0]:
+                self.issuer = json.loads(self._program.stdout.readline())["issuer"]
+                return self
+            with self._program:
+                self._program.kill()
+        raise AssertionError("the OpenID provider does not start")
 
     def __exit__(self, *_: object) -> None:
         assert self._program is not None

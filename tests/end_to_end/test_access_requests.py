@@ -1,0 +1,256 @@
+"""Access requests over HTTP: several people, real policies, the log, and replicas that come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import state
+from broker.demo.stage import Person, mint
+from broker.settings import load
+from tests.end_to_end.places import LINUX, Place, Running, a_place, eventually
+
+POLICIES = """
+@id("ask")
+@max_duration("2h")
+permit (principal in Group::"corp/dev", action == Action::"ssh", resource)
+when { resource.hasTag("approvals") && context.reason != "" }
+when { resource.getTag("approvals") == "one" && context.approvals >= 1
+    || resource.getTag("approvals") == "two" && context.approvals >= 2 };
+
+@id("answer")
+permit (principal in Group::"corp/leads", action == Action::"approve", resource);
+
+@id("answer-late")
+permit (principal in Group::"corp/deputies", action == Action::"approve", resource) when { context.reason != "" };
+
+@id("see")
+permit (principal, action == Action::"list", resource);
+"""
+DEV = Person("dev", ("dev",))
+LEAD = Person("lead", ("leads", "dev"))
+OTHER = Person("other", ("leads",))
+DEPUTY = Person("deputy", ("deputies",))
+STRANGER = Person("stranger", ())
+WISH = {"instance": "web-1", "reason": "a look at its logs"}
+
+
+@dataclass
+class Office:
+    """A service, and people who ask it."""
+
+    place: Place
+    service: Running
+
+    def token(self, person: Person, **claims: object) -> str:
+        assert self.place.issuer_key is not None
+        return mint(person, self.place.issuer_key, datetime.now(UTC), **claims)
+
+    async def ask(
+        self, person: Person, path: str, body: Mapping[str, Any] | None = None, **claims: object
+    ) -> tuple[int, Any]:
+        return await self.service.ask(path, body, token=self.token(person, **claims))
+
+    async def created(self, instance: str = "web-1", **wish: object) -> str:
+        status, request = await self.ask(DEV, "/v1/requests", {**WISH, "instance": instance, **wish})
+        assert (status, request["state"]) == (201, "pending"), request
+        return str(request["id"])
+
+    async def answered(self, person: Person, request: str, verb: str, **body: object) -> tuple[int, Any]:
+        return await self.ask(person, f"/v1/requests/{request}/{verb}", body)
+
+    async def gets_in(self, person: Person = DEV, instance: str = "web-1") -> tuple[int, Any]:
+        return await self.ask(person, "/v1/credentials", {**WISH, "instance": instance})
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    (tmp_path / "one").mkdir()
+    tags = {"web-1": {"approvals": "one"}, "web-2": {"approvals": "two"}, "web-3": {}}
+    instances = [{**LINUX, "name": name, "tags": {"env": "test", **of}} for name, of in tags.items()]
+    async with a_place(tmp_path / "one", instances) as place:
+        (tmp_path / "one" / "policies" / "all.cedar").write_text(POLICIES)
+        place.environment["BROKER__LIMITS__PER_CALLER_PER_MINUTE"] = "1000"
+        yield place
+
+
+@pytest.fixture
+async def office(place: Place) -> AsyncIterator[Office]:
+    async with place.serving() as service:
+        yield Office(place, service)
+
+
+async def test_an_approval_lets_somebody_in_until_its_end(office: Office) -> None:
+    status, refused = await office.gets_in()
+    assert (status, refused["code"]) == (403, "approval_required")
+    request = await office.created(duration=600)
+    assert (await office.gets_in())[0] == 403
+    status, approved = await office.answered(LEAD, request, "approve", reason="go ahead")
+    assert (status, approved["state"], approved["approvals_needed"]) == (200, "approved", 1)
+    assert [(each["approver"], each["reason"]) for each in approved["approvals"]] == [("corp/lead", "go ahead")]
+    lasting = datetime.fromisoformat(approved["ends_at"]) - datetime.fromisoformat(approved["starts_at"])
+    assert lasting == timedelta(seconds=600)
+    status, credential = await office.gets_in()
+    assert status == 201, credential
+    assert datetime.fromisoformat(credential["lease"]["expires_at"]) <= datetime.fromisoformat(approved["ends_at"])
+    assert (await office.gets_in(LEAD))[0] == 403  # it was not approved for anybody else
+    assert (await office.answered(DEV, request, "cancel"))[1]["state"] == "cancelled"
+    assert (await office.gets_in())[0] == 403
+
+    told = [event for event in await office.place.events() if event["event"].startswith("request.")]
+    assert [event["event"] for event in told] == ["request.created", "request.approved", "request.cancelled"]
+    assert {event["details"]["thread"] for event in told} == {request}
+    [issued] = [event for event in await office.place.events() if event["event"] == "credential.issued"]
+    assert issued["details"]["request"] == request
+    assert (await office.place.verify()).code == 0
+
+
+async def test_nobody_approves_their_own_request(office: Office) -> None:
+    status, request = await office.ask(LEAD, "/v1/requests", WISH, email="Lead@corp.example", email_verified=True)
+    assert status == 201, request
+    status, refused = await office.answered(LEAD, request["id"], "approve")
+    assert (status, refused["code"], "their own" in refused["detail"]) == (403, "denied", True)
+    same = await office.ask(
+        OTHER, f"/v1/requests/{request['id']}/approve", {}, email="lead@CORP.example", email_verified=True
+    )
+    assert same[0] == 403
+    assert (await office.answered(LEAD, request["id"], "deny"))[0] == 403
+    unverified = await office.ask(
+        OTHER, f"/v1/requests/{request['id']}/approve", {}, email="lead@corp.example", email_verified=False
+    )
+    assert (unverified[0], unverified[1]["state"]) == (200, "approved")
+    names = [event["event"] for event in await office.place.events()]
+    assert names.count("request.refused") == 3
+
+
+async def test_two_approvals_are_of_two_people(office: Office) -> None:
+    request = await office.created("web-2")
+    status, first = await office.answered(LEAD, request, "approve")
+    assert (status, first["state"], first["approvals_needed"], first["ends_at"]) == (200, "pending", 2, None)
+    again = await office.answered(LEAD, request, "approve")
+    assert len(again[1]["approvals"]) == 1
+    assert (await office.gets_in(instance="web-2"))[0] == 403
+    status, refused = await office.answered(DEPUTY, request, "approve")
+    assert (status, refused["code"]) == (403, "reason_required")
+    status, second = await office.answered(DEPUTY, request, "approve", reason="as agreed")
+    assert (status, second["state"]) == (200, "approved")
+    assert (await office.gets_in(instance="web-2"))[0] == 201
+
+
+async def test_who_may_not_answer_learns_nothing(office: Office) -> None:
+    request = await office.created()
+    for verb in ("approve", "deny", "cancel"):
+        status, hidden = await office.answered(STRANGER, request, verb)
+        assert (status, hidden["code"]) == (404, "not_found")
+    assert (await office.ask(STRANGER, f"/v1/requests/{request}"))[0] == 404
+    assert (await office.ask(STRANGER, "/v1/requests"))[1]["items"] == []
+    assert (await office.answered(LEAD, "nothing", "approve"))[0] == 404
+
+
+async def test_what_needs_no_approval_or_is_never_allowed_is_no_request(office: Office) -> None:
+    hidden = await office.ask(DEV, "/v1/requests", {**WISH, "instance": "web-3"})
+    missing = await office.ask(DEV, "/v1/requests", {**WISH, "instance": "web-9"})
+    assert {name: hidden[1][name] for name in ("status", "code", "detail")} == {
+        name: missing[1][name] for name in ("status", "code", "detail")
+    }
+    assert hidden[0] == 403
+    status, refused = await office.ask(DEV, "/v1/requests", {"instance": "web-1"})
+    assert (status, refused["code"]) == (403, "reason_required")
+    (office.place.folder / "policies" / "all.cedar").write_text('@id("all") permit(principal, action, resource);')
+
+    async def is_loaded() -> bool:
+        return (await office.ask(DEV, "/v1/requests", WISH))[0] == 400
+
+    await eventually(is_loaded)
+
+
+async def test_people_see_what_is_theirs_and_what_waits_for_them(office: Office) -> None:
+    first, second = await office.created(), await office.created("web-2")
+
+    async def listed(person: Person, **query: str) -> list[str]:
+        text = "&".join(f"{name}={value}" for name, value in query.items())
+        return [each["id"] for each in (await office.ask(person, f"/v1/requests?{text}"))[1]["items"]]
+
+    assert await listed(DEV) == [second, first]
+    assert await listed(DEV, show="reviewable") == []
+    assert await listed(LEAD) == await listed(DEPUTY, show="reviewable") == [second, first]
+    assert await listed(LEAD, show="mine") == []
+    await office.answered(LEAD, second, "approve")
+    await office.answered(LEAD, first, "deny", reason="not today")
+    assert await listed(LEAD) == []
+    assert await listed(OTHER) == [second]
+    status, denied = await office.ask(DEV, f"/v1/requests/{first}")
+    assert (status, denied["state"], denied["closing_reason"], denied["closed_by"]) == (
+        200, "denied", "not today", "corp/lead",
+    )  # fmt: skip
+    status, closed = await office.answered(OTHER, first, "approve")
+    assert (status, closed["code"]) == (409, "request_closed")
+    status, page = await office.ask(DEV, "/v1/requests?limit=1")
+    assert [each["id"] for each in page["items"]] == [second]
+    status, rest = await office.ask(DEV, f"/v1/requests?cursor={page['next_cursor']}")
+    assert [each["id"] for each in rest["items"]] == [first]
+
+
+async def test_access_begins_when_it_was_wanted(office: Office) -> None:
+    begin = datetime.now(UTC) + timedelta(hours=1)
+    request = await office.created(starts_at=begin.isoformat(), duration=7 * 86_400)
+    status, approved = await office.answered(LEAD, request, "approve")
+    assert (status, approved["state"]) == (200, "approved")
+    starts, ends = (datetime.fromisoformat(approved[name]) for name in ("starts_at", "ends_at"))
+    assert abs(starts - begin) < timedelta(seconds=1)
+    assert ends - starts == timedelta(hours=2)  # as long as the policies allow
+    assert (await office.gets_in())[0] == 403
+
+
+async def test_an_approval_follows_the_policies_of_its_moment(office: Office) -> None:
+    request, other = await office.created(duration=3600), await office.created(duration=3600)
+    folder = office.place.folder / "policies" / "all.cedar"
+    folder.write_text(POLICIES.replace("2h", "5m"))
+
+    async def is_loaded() -> bool:
+        names = [event["event"] for event in await office.place.events()]
+        return names.count("policies.loaded") == 2
+
+    await eventually(is_loaded)
+    approved = (await office.answered(LEAD, request, "approve"))[1]
+    lasting = datetime.fromisoformat(approved["ends_at"]) - datetime.fromisoformat(approved["starts_at"])
+    assert lasting == timedelta(minutes=5)
+    folder.write_text(POLICIES.replace("approvals >= 1", "approvals >= 9"))
+
+    async def is_too_late() -> bool:
+        return bool((await office.answered(LEAD, other, "approve"))[1].get("code") == "request_closed")
+
+    await eventually(is_too_late)
+
+
+async def test_times_that_make_no_sense_are_refused(office: Office) -> None:
+    for wrong in ({"pending_for": 59}, {"duration": 0}, {"starts_at": "2026-01-01T00:00:00"}, {"break_glass": True}):
+        assert (await office.ask(DEV, "/v1/requests", {**WISH, **wrong}))[0] == 400
+
+
+@pytest.mark.real("postgresql")
+async def test_of_two_answers_on_two_replicas_exactly_one_counts(place: Place, postgresql: str) -> None:
+    place.environment["BROKER__AUDIT__DATABASE"] = postgresql
+    place.environment["BROKER__AUDIT__SIGNING_KEY"] = "file:shared/audit.key"
+    settings = load(place.folder / "broker.toml", place.environment)
+    await asyncio.to_thread(lambda: list(state.create(settings)))
+    shutil.copytree(place.folder, folder := place.folder.with_name("two"))
+    second = replace(place, folder=folder, environment=dict(place.environment))
+    async with AsyncExitStack() as stack:
+        replicas = [Office(each, await stack.enter_async_context(each.serving())) for each in (place, second)]
+        for _ in range(5):
+            request = await replicas[0].created()
+            approve = replicas[0].answered(LEAD, request, "approve")
+            deny = replicas[1].answered(OTHER, request, "deny")
+            outcomes = [status for status, _ in await asyncio.gather(approve, deny)]
+            assert sorted(outcomes) == [200, 409]
+            _, left = await replicas[0].ask(DEV, f"/v1/requests/{request}")
+            assert left["state"] == ("approved" if outcomes[0] == 200 else "denied")
