@@ -41,6 +41,7 @@ _SENTENCES = {
     "audit_unavailable": _TELL,
     "policies_unavailable": _TELL,
     "keys_unavailable": _TELL,
+    "request_closed": "`broker request create INSTANCE` asks anew",
     "superseded": "somebody else was faster: look at it again, then decide anew",
     "invalid_request": "compare what you typed with `broker help COMMAND`",
     "invalid_token": "get a new token; if that is refused too, give an operator the request id",

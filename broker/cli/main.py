@@ -28,6 +28,7 @@ GROUPS = {
         "rdp": ("rdp", "open a Windows instance in the RDP client of this machine"),
         "ssh-config": ("ssh_config", "let plain ssh, scp, rsync and Ansible get in"),
         "get": ("get", "a credential for one instance, for a script"),
+        "request": ("request", "ask for access that somebody has to approve; answer such requests"),
         "doctor": ("doctor", "why can I not get in: the cause, and the fix"),
         "exec": ("exec", "run a program with a credential that is gone when it ends"),
     },

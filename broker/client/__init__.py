@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         HostDocument,
         InstanceDocument,
         LeaseItem,
+        RequestDocument,
     )
 
 __all__ = [
@@ -156,6 +157,51 @@ class Broker:
         answer: Any = self._connection.post(f"/v1/hosts/{place}/accept", body, new_idempotency_key())
         accepted: AcceptedDocument = answer
         return accepted
+
+    def request_access(
+        self,
+        instance: str,
+        *,
+        protocol: str | None = None,
+        reason: str = "",
+        ticket: str = "",
+        duration: int = 0,
+        starts_at: str = "",
+        pending_for: int = 0,
+    ) -> RequestDocument:
+        """Ask for access that somebody has to approve (`POST /v1/requests`).
+
+        Args:
+            instance: a bare name, or `account/region/name`.
+            protocol: `ssh` or `rdp`; None for the one of the platform.
+            reason: why, for the approvers and the audit log.
+            ticket: which one.
+            duration: for how many seconds; 0 leaves it to the service.
+            starts_at: from when (RFC 3339); at once when empty.
+            pending_for: how many seconds it may wait for an answer; 0 leaves it to the service.
+        """
+        times = {"duration": duration, "starts_at": starts_at, "pending_for": pending_for}
+        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, **times)
+        return self._request("", body)
+
+    def requests(self, show: str = "all") -> Iterator[RequestDocument]:
+        """Answer access requests (`GET /v1/requests`): `mine`, `reviewable` by the caller, or `all` of these."""
+        return self._pages("/v1/requests", {"show": show})
+
+    def request(self, request: str) -> RequestDocument:
+        """Answer one access request by its id (`GET /v1/requests/{id}`)."""
+        answer: Any = self._connection.get(f"/v1/requests/{quote(request, safe='')}")
+        found: RequestDocument = answer
+        return found
+
+    def answer_request(self, request: str, verb: str, *, reason: str = "") -> RequestDocument:
+        """Do something to an access request: `approve`, `deny` or `cancel` (`POST /v1/requests/{id}/…`)."""
+        return self._request(f"/{quote(request, safe='')}/{quote(verb, safe='')}", {"reason": reason})
+
+    def _request(self, path: str, body: dict[str, object]) -> RequestDocument:
+        answer: Any = self._connection.post(f"/v1/requests{path}", body)
+        request: RequestDocument = answer
+        return request
 
     def close(self) -> None:
         """Hang up."""

@@ -26,6 +26,7 @@ from broker.client.documents import (
     HostDocument,
     InstanceDocument,
     LeaseItem,
+    RequestDocument,
 )
 
 T = TypeVar("T")
@@ -128,6 +129,33 @@ class AsyncBroker:
     async def accept_host_keys(self, host: HostDocument, *, reason: str = "", ticket: str = "") -> AcceptedDocument:
         """Accept the keys that a host offers, as they stand in it."""
         return await self._call(lambda broker: broker.accept_host_keys(host, reason=reason, ticket=ticket))
+
+    async def request_access(
+        self,
+        instance: str,
+        *,
+        protocol: str | None = None,
+        reason: str = "",
+        ticket: str = "",
+        duration: int = 0,
+        starts_at: str = "",
+        pending_for: int = 0,
+    ) -> RequestDocument:
+        """Ask for access that somebody has to approve; see `Broker.request_access`."""
+        asked = partial(Broker.request_access, instance=instance, protocol=protocol, reason=reason, ticket=ticket)
+        return await self._call(partial(asked, duration=duration, starts_at=starts_at, pending_for=pending_for))
+
+    async def requests(self, show: str = "all") -> list[RequestDocument]:
+        """Answer access requests: `mine`, `reviewable` by the caller, or `all` of these."""
+        return await self._call(lambda broker: list(broker.requests(show)))
+
+    async def request(self, request: str) -> RequestDocument:
+        """Answer one access request by its id."""
+        return await self._call(lambda broker: broker.request(request))
+
+    async def answer_request(self, request: str, verb: str, *, reason: str = "") -> RequestDocument:
+        """Do something to an access request: `approve`, `deny` or `cancel`."""
+        return await self._call(lambda broker: broker.answer_request(request, verb, reason=reason))
 
     async def close(self) -> None:
         """Wait for what still runs, and hang up."""

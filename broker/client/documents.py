@@ -203,6 +203,37 @@ class LeaseItem(TypedDict):
     audit_index: int
 
 
+class ApprovalDocument(TypedDict):
+    """One approver's yes."""
+
+    approver: str
+    at: str
+    reason: str
+
+
+class RequestDocument(TypedDict):
+    """An access request (`/v1/requests`); RFC 3339 times, durations in seconds."""
+
+    id: str
+    state: Literal["pending", "approved", "denied", "cancelled", "expired", "ended"]
+    requester: str
+    instance: LeasedInstance
+    protocol: str
+    reason: str
+    ticket: str
+    created_at: str
+    duration: int
+    wanted_start: str | None
+    pending_until: str
+    starts_at: str | None
+    ends_at: str | None
+    approvals: list[ApprovalDocument]
+    approvals_needed: int
+    closed_by: str | None
+    closing_reason: str
+    audit_index: int
+
+
 class HostDocument(TypedDict):
     """One item of `GET /v1/hosts`; a key is written `<algorithm> <SHA-256 in hex>`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ import pytest
 from broker import state
 from broker.demo.stage import Person, mint
 from broker.settings import load
+from tests.end_to_end.conftest import Ran
 from tests.end_to_end.places import LINUX, Place, Running, a_place, eventually
 
 POLICIES = """
@@ -234,6 +236,54 @@ async def test_an_approval_follows_the_policies_of_its_moment(office: Office) ->
 async def test_times_that_make_no_sense_are_refused(office: Office) -> None:
     for wrong in ({"pending_for": 59}, {"duration": 0}, {"starts_at": "2026-01-01T00:00:00"}, {"break_glass": True}):
         assert (await office.ask(DEV, "/v1/requests", {**WISH, **wrong}))[0] == 400
+
+
+async def test_the_command_line_asks_and_answers(office: Office) -> None:
+    async def broker(person: Person, *words: str) -> Ran:
+        environment = {
+            "BROKER_URL": office.service.url,
+            "BROKER_TOKEN": office.token(person),
+            "BROKER_CA_FILE": str(office.place.folder / "ca.pem"),
+        }
+        return await office.place.broker(*words, **environment)
+
+    async def waiting_for_lead() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((await broker(LEAD, "request", "ls", "--format", "json")).out)
+        return found
+
+    refused = await broker(DEV, "get", "web-1", "--reason", "a look")
+    assert (refused.code, "broker request create web-1" in refused.err) == (6, True), refused.err
+    made = await broker(
+        DEV, "request", "create", "web-1", "--reason", "a look", "--duration", "10m", "--format", "json"
+    )
+    assert made.code == 0, made.err
+    [request] = json.loads(made.out)
+    assert (request["state"], request["duration"]) == ("pending", 600)
+    assert f"broker request approve {request['id'][:8]}" in made.err
+    assert request["id"][:8] in (await broker(LEAD, "request")).out
+    own = await broker(DEV, "request", "approve", request["id"][:8])
+    assert (own.code, "their own" in own.err) == (3, True), own.err
+
+    waiting = asyncio.create_task(broker(DEV, "request", "create", "web-1", "--reason", "b", "--wait", "60s"))
+
+    async def both() -> bool:
+        return len(await waiting_for_lead()) == 2
+
+    await eventually(both, 30)
+    [other] = [each for each in await waiting_for_lead() if each["reason"] == "b"]
+    denied = await broker(LEAD, "request", "deny", other["id"], "--reason", "not now")
+    assert (denied.code, "may not get into web-1: denied" in denied.err) == (0, True), denied.err
+    assert (await waiting).code == 3
+
+    approved = await broker(LEAD, "request", "approve", request["id"][:8], "--reason", "go")
+    assert (approved.code, "corp/dev may get into web-1 from" in approved.err) == (0, True), approved.err
+    assert "approved by corp/lead" in (await broker(DEV, "request", "show", request["id"][:8])).err
+    assert (await broker(DEV, "get", "web-1", "--reason", "a look")).code == 0
+    unknown = await broker(DEV, "request", "show", "ffffffff")
+    assert (unknown.code, "`broker request ls`" in unknown.err) == (2, True), unknown.err
+    assert (await broker(DEV, "request", "create", "web-1", "--start", "soon")).code == 2
+    assert (await broker(DEV, "request", "cancel", request["id"])).code == 0
+    assert (await broker(DEV, "get", "web-1", "--reason", "a look")).code == 6
 
 
 @pytest.mark.real("postgresql")
