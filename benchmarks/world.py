@@ -46,6 +46,8 @@ endpoint_url = "{endpoint}"
 origin = "bench.example/audit"
 [limits]
 per_caller_per_minute = 1000000
+issues_per_caller_per_minute = 1000000
+instances_per_caller_per_hour = 1000000
 """
 
 

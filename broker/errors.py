@@ -9,7 +9,9 @@ BrokerError
 │   ├── StepUpRequired         … but a fresher or stronger login would do
 │   ├── ReasonRequired         … but a reason would do
 │   ├── TicketRequired         … but a ticket would do
-│   └── ApprovalRequired       … but an approval would do
+│   ├── ApprovalRequired       … but an approval would do
+│   ├── ReviewRequired         … but somebody has to look at the last break-glass use first
+│   └── Locked                 somebody keeps this person, program, instance or account out
 ├── NotFound                 a route or id that is not there
 ├── Conflict                 the state of the instance does not allow it
 │   ├── AmbiguousInstance · InstanceNotRunning · PasswordNotReady
@@ -119,6 +121,20 @@ class ApprovalRequired(Refused):
     sentence = "Somebody has to approve this first."
 
 
+class ReviewRequired(Refused):
+    """Who broke the glass cannot do so again before somebody else has reviewed that."""
+
+    code = "review_required"
+    sentence = "Your last break-glass use has to be reviewed first."
+
+
+class Locked(Refused):
+    """Somebody keeps this person, program, instance or account out; `detail` says what they wrote."""
+
+    code = "locked"
+    sentence = "This is locked."
+
+
 class NotFound(BrokerError):
     """A route or an id that is not there; never an instance that the caller may not see."""
 
@@ -209,10 +225,10 @@ class RateLimited(TooMany):
 
 
 class BudgetExhausted(TooMany):
-    """More instances than `limits.instances_per_caller_per_hour`."""
+    """More than `limits.instances_per_caller_per_hour` or `limits.issues_per_caller_per_minute`."""
 
     code = "budget_exhausted"
-    sentence = "Too many different instances within the hour."
+    sentence = "Too many credentials or instances within a short time."
 
 
 class Upstream(BrokerError):

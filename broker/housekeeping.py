@@ -146,18 +146,18 @@ async def watch_keys(custody: Custody, every: float = 1.0) -> None:
             _log.warning("the keys in custody", problems=known)
 
 
-async def watch_requests(expire: Callable[[], Awaitable[None]], every: float = 5.0) -> None:
-    """Write down which access requests have waited in vain, until cancelled."""
+async def record_expiry(what: str, expire: Callable[[], Awaitable[None]], every: float = 5.0) -> None:
+    """Write down what has come to its end by itself, until cancelled."""
     trouble = ""
     while True:
         await asyncio.sleep(every)
         told, trouble = trouble, ""
         try:
             await expire()
-        except Exception as problem:  # noqa: BLE001 - a chore that ended silently would let requests wait for ever
+        except Exception as problem:  # noqa: BLE001 - a chore that ended silently would leave the log without the end
             trouble = type(problem).__name__
             if trouble != told:
-                _log.error("access requests cannot be looked through", error=trouble)
+                _log.error(f"{what} cannot be looked through", error=trouble)
 
 
 def report_anchor(name: str, trouble: str) -> None:

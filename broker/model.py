@@ -88,6 +88,7 @@ class Action(StrEnum):
     LIST = "list"
     APPROVE = "approve"
     READ_AUDIT = "readAudit"
+    LOCK = "lock"
 
 
 LIGHTSAIL_REGIONS = frozenset(
@@ -267,6 +268,8 @@ class Obligation(StrEnum):
     REASON = "reason"
     TICKET = "ticket"
     APPROVAL = "approval"
+    REVIEW = "review"
+    """Of the caller's last break-glass use; never found by asking the policies again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,6 +415,10 @@ EVENTS = (
     "audit.read",
     "audit.rebuilt",
     "authentication.failures",
+    "break_glass.refused",
+    "break_glass.reviewed",
+    "break_glass.used",
+    "budget.exhausted",
     "credential.denied",
     "credential.failed",
     "credential.issued",
@@ -422,6 +429,10 @@ EVENTS = (
     "keys.added",
     "keys.removed",
     "keys.rewrapped",
+    "lock.created",
+    "lock.expired",
+    "lock.refused",
+    "lock.removed",
     "policies.loaded",
     "request.approved",
     "request.cancelled",

@@ -42,6 +42,7 @@ from broker.errors import AuditUnavailable
 from broker.housekeeping import (
     collecting,
     ended,
+    record_expiry,
     record_failures,
     record_policies,
     reload_policies,
@@ -49,7 +50,6 @@ from broker.housekeeping import (
     report_texts,
     watch_keys,
     watch_policies,
-    watch_requests,
 )
 from broker.identity.authenticator import Authenticator
 from broker.identity.issuers import Issuer
@@ -57,7 +57,10 @@ from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
 from broker.identity.replays import MOST_OF_ONE, ReplayCache, ReplaysInMemory
 from broker.issuing.approvals import ApprovalDesk
+from broker.issuing.break_glass import GlassDesk
+from broker.issuing.budgets import Budgets, Limits
 from broker.issuing.desk import CredentialDesk
+from broker.issuing.locks import LockDesk
 from broker.lightsail.gateway import Gateway
 from broker.lightsail.inventory import Inventory
 from broker.lightsail.key_service import key_service
@@ -78,12 +81,14 @@ from broker.unsealing.vault import Vault
 from broker.web import openapi, whoami
 from broker.web.app import Edge
 from broker.web.audit import Audit
+from broker.web.break_glass import BreakGlass
 from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.hosts import Hosts
 from broker.web.instances import Instances
 from broker.web.leases import Leases
+from broker.web.locks import Locks
 from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
 from broker.web.requests import Requests
 from broker.web.server import Listener, bind, tls_context
@@ -109,6 +114,14 @@ def address(settings: Settings) -> socket.socket:
 def share(limit: int, settings: Settings) -> int:
     """Answer what of a limit one process may use up: each counts for itself, and together they keep to it."""
     return max(1, limit // settings.server.workers)
+
+
+def budget_limits(settings: Settings) -> Limits:
+    """Answer how much one caller is issued."""
+    limits = settings.limits
+    return Limits(
+        issues_per_minute=limits.issues_per_caller_per_minute, instances_per_hour=limits.instances_per_caller_per_hour
+    )
 
 
 def signing_key(settings: Settings) -> Path:
@@ -339,9 +352,13 @@ async def service(
         await inventory.start()
         stack.push_async_callback(inventory.close)
 
-        approvals = ApprovalDesk(inventory=inventory, policies=policies, ledger=log, threads=views, clock=clock)
+        names = frozenset(account.name for account in settings.accounts)
+        agreed = await agreements(settings, inventory, policies, log, views, clock)
         desk = CredentialDesk(
-            approvals=approvals,
+            approvals=agreed.approvals,
+            glass=agreed.glass,
+            locks=agreed.locks,
+            budgets=Budgets(budget_limits(settings), views, log, clock),
             inventory=inventory,
             policies=policies,
             gateway=gateway,
@@ -351,13 +368,14 @@ async def service(
             delivery=credential,
             clock=clock,
         )
-        names = frozenset(account.name for account in settings.accounts)
         metrics = Metrics()
         routes = [
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
             *Leases(views, log, policies, names, clock).routes(),
-            *Requests(approvals, clock).routes(),
+            *Requests(agreed.approvals, clock).routes(),
+            *BreakGlass(agreed.glass).routes(),
+            *Locks(agreed.locks, clock).routes(),
             *Hosts(views, log, inventory, policies, names, clock).routes(),
             *Audit(review, log, policies, names, clock).routes(),
             *whoami.routes(),
@@ -381,6 +399,7 @@ async def service(
         doors = Doors(
             authenticator,
             RateLimit(share(settings.limits.per_caller_per_minute, settings)),
+            agreed.locks,
             Admission(share(settings.limits.concurrent_requests, settings)),
         )
         proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
@@ -388,12 +407,48 @@ async def service(
         listener = Listener(edge.application(routes), bound, secured)
 
         chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
-        chores.append(watch_requests(approvals.expire))
+        chores += agreed.chores()
         for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
         stack.push_async_callback(listener.stop)
         yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreements:
+    """What people agree on, beside the policies: requests for access, reviews of break-glass uses, locks."""
+
+    approvals: ApprovalDesk
+    glass: GlassDesk
+    locks: LockDesk
+
+    def chores(self) -> list[Coroutine[Any, Any, None]]:
+        """Answer what keeps them up to date."""
+        return [
+            self.locks.watch(),
+            record_expiry("access requests", self.approvals.expire),
+            record_expiry("locks", self.locks.expire),
+        ]
+
+
+async def agreements(
+    settings: Settings, inventory: Inventory, policies: Policies, log: AuditLog, views: Views, clock: Clock
+) -> Agreements:
+    """Open the desks where people agree, with the locks at hand."""
+    approvals = ApprovalDesk(inventory=inventory, policies=policies, ledger=log, threads=views, clock=clock)
+    glass = GlassDesk(inventory=inventory, policies=policies, ledger=log, threads=views, clock=clock)
+    locks = LockDesk(
+        inventory=inventory,
+        policies=policies,
+        ledger=log,
+        threads=views,
+        issuers=frozenset(issuer.name for issuer in settings.issuers),
+        accounts=frozenset(account.name for account in settings.accounts),
+        clock=clock,
+    )
+    await locks.look()
+    return Agreements(approvals, glass, locks)
 
 
 def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:

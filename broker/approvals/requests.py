@@ -80,6 +80,11 @@ class AccessRequest:
     closed_by: Person | None = None
     closing_reason: str = ""
 
+    @property
+    def approvers(self) -> tuple[Person, ...]:
+        """Who has said yes."""
+        return tuple(approval.approver for approval in self.approvals)
+
     def state(self, now: datetime) -> State:
         """Answer where it stands at a time."""
         if self.closed is not None:

@@ -4,8 +4,8 @@ A table is a list of cases, or a mapping with `cases` and, to be named by them, 
 
 - `as`: `corp/alice`, or as in a policy `User::"corp/alice"` or `Workload::"ci/deploy"`
 - `groups`: the caller's groups, `ops` or `corp/ops`; `email`: a verified address
-- `on`: a named instance, `account/region/name`, an instance described inline, or for `readAudit` an account
-- `action`: ssh, rdp, list, approve or readAudit
+- `on`: a named instance, `account/region/name`, an instance described inline, or for `readAudit` and `lock` an account
+- `action`: ssh, rdp, list, approve, readAudit or lock
 - `context`: members of the Cedar context that differ from nothing (`mfa: true`, `login_age: 60`, `reason: text` …)
 - `expect`: allow or deny; `by`: the `@id`s that decide, exactly
 - optionally `name`, `max_duration` (a duration, or none) and `obligations` (what would lift the denial)
@@ -176,7 +176,7 @@ def _caller(case: _Mapping, context: _Mapping, now: datetime) -> Caller:
 
 def _resource(case: _Mapping, action: Action, named: Mapping[str, Instance]) -> Instance | str:
     on = case.get("on")
-    if isinstance(on, str) and action is Action.READ_AUDIT:
+    if isinstance(on, str) and action in {Action.READ_AUDIT, Action.LOCK}:
         return on
     if isinstance(on, str) and on in named:
         return named[on]

@@ -8,7 +8,7 @@ from cedarpy import Schema
 CONNECT = ("ssh", "rdp")
 """The actions in `Action::"connect"`."""
 
-ACTIONS = (*CONNECT, "list", "approve", "readAudit")
+ACTIONS = (*CONNECT, "list", "approve", "readAudit", "lock")
 """Every action that can be asked for."""
 
 

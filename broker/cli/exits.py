@@ -32,6 +32,7 @@ _BY_CODE = {
     "not_found": Exit.USAGE,
     "invalid_token": Exit.DENIED,
     "denied": Exit.DENIED,
+    "locked": Exit.DENIED,
     "password_not_ready": Exit.NOT_READY,
     "instance_not_running": Exit.NOT_READY,
     "host_key_changed": Exit.MISMATCH,
@@ -41,6 +42,7 @@ _BY_CODE = {
     "reason_required": Exit.NEEDS_MORE,
     "ticket_required": Exit.NEEDS_MORE,
     "approval_required": Exit.NEEDS_MORE,
+    "review_required": Exit.NEEDS_MORE,
 }
 _BY_STATUS = {400: Exit.USAGE, 401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.USAGE}
 

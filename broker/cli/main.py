@@ -29,6 +29,8 @@ GROUPS = {
         "ssh-config": ("ssh_config", "let plain ssh, scp, rsync and Ansible get in"),
         "get": ("get", "a credential for one instance, for a script"),
         "request": ("request", "ask for access that somebody has to approve; answer such requests"),
+        "break-glass": ("break_glass", "look at how somebody broke the glass, and sign it off"),
+        "lock": ("lock", "keep a person, a program, an instance or an account out"),
         "doctor": ("doctor", "why can I not get in: the cause, and the fix"),
         "exec": ("exec", "run a program with a credential that is gone when it ends"),
     },

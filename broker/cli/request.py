@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from broker.cli import asking, durations, output
 from broker.cli.exits import Exit
+from broker.cli.identifiers import whole
 from broker.cli.parsing import guide
 from broker.cli.service import service
 from broker.cli.times import clock, in_a_table
@@ -154,7 +155,7 @@ def _list(arguments: Namespace) -> int:
 
 def _show(arguments: Namespace) -> int:
     with service() as broker:
-        request = broker.request(_whole(broker, arguments.request))
+        request = broker.request(whole(arguments.request, "request", broker.requests, "broker request ls"))
     _print([request], arguments.format)
     for approval in request["approvals"]:
         said = f": {approval['reason']}" if approval["reason"] else ""
@@ -167,7 +168,11 @@ def _show(arguments: Namespace) -> int:
 
 def _answer(arguments: Namespace) -> int:
     with service() as broker:
-        request = broker.answer_request(_whole(broker, arguments.request), arguments.verb, reason=arguments.reason)
+        request = broker.answer_request(
+            whole(arguments.request, "request", broker.requests, "broker request ls"),
+            arguments.verb,
+            reason=arguments.reason,
+        )
     place = request["instance"]["name"]
     if request["state"] == "pending":
         output.talk(f"noted; {_needed(request)}")
@@ -177,18 +182,6 @@ def _answer(arguments: Namespace) -> int:
     else:
         output.talk(f"{request['requester']} may not get into {place}: {request['state']}")
     return Exit.OK
-
-
-def _whole(broker: Broker, text: str) -> str:
-    """Answer the whole id of a request that was named by how its id begins."""
-    if len(text) == 32:  # noqa: PLR2004 - digits of a whole one
-        return text
-    found = [request["id"] for request in broker.requests() if request["id"].startswith(text.rstrip("…"))]
-    if len(found) > 1:
-        raise Misconfigured(f"more than one request begins with {text}; write more of it")
-    if not found:
-        raise Misconfigured(f"no request that you may see begins with {text}; `broker request ls` lists them")
-    return found[0]
 
 
 def _ended(request: RequestDocument) -> int:

@@ -10,9 +10,9 @@ import os
 from urllib.parse import quote
 
 from broker.client.access import Access
+from broker.client.agreements import Agreements, body_of
 from broker.client.errors import BrokerProblem, ClientError, Misconfigured, Unreachable, Untrusted
 from broker.client.http import Connection
-from broker.client.names import parts
 from broker.client.sealing import SealingKey
 
 TYPE_CHECKING = False
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         HostDocument,
         InstanceDocument,
         LeaseItem,
-        RequestDocument,
     )
 
 __all__ = [
@@ -61,11 +60,11 @@ def new_idempotency_key() -> str:
     return os.urandom(16).hex()
 
 
-class Broker:
+class Broker(Agreements):
     """The service, as a caller sees it. Every method raises a ClientError."""
 
     def __init__(self, access: Access) -> None:
-        self._connection = Connection(access)
+        super().__init__(Connection(access))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -95,7 +94,7 @@ class Broker:
         The service seals the secret to a key of this call alone: nothing in between can read it.
         """
         sealing = SealingKey()
-        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
+        body = body_of(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
         body["seal_to"] = sealing.jwk
         answer = self._connection.post("/v1/credentials", body, idempotency_key or new_idempotency_key())
         return _opened(answer, sealing)
@@ -110,7 +109,7 @@ class Broker:
         break_glass: bool = False,
     ) -> DecisionDocument:
         """Ask what the policies would say, and nothing more (`POST /v1/decisions`)."""
-        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
+        body = body_of(instance, protocol=protocol, reason=reason, ticket=ticket, break_glass=break_glass)
         answer: Any = self._connection.post("/v1/decisions", body)
         decision: DecisionDocument = answer
         return decision
@@ -158,51 +157,6 @@ class Broker:
         accepted: AcceptedDocument = answer
         return accepted
 
-    def request_access(
-        self,
-        instance: str,
-        *,
-        protocol: str | None = None,
-        reason: str = "",
-        ticket: str = "",
-        duration: int = 0,
-        starts_at: str = "",
-        pending_for: int = 0,
-    ) -> RequestDocument:
-        """Ask for access that somebody has to approve (`POST /v1/requests`).
-
-        Args:
-            instance: a bare name, or `account/region/name`.
-            protocol: `ssh` or `rdp`; None for the one of the platform.
-            reason: why, for the approvers and the audit log.
-            ticket: which one.
-            duration: for how many seconds; 0 leaves it to the service.
-            starts_at: from when (RFC 3339); at once when empty.
-            pending_for: how many seconds it may wait for an answer; 0 leaves it to the service.
-        """
-        times = {"duration": duration, "starts_at": starts_at, "pending_for": pending_for}
-        body = _body(instance, protocol=protocol, reason=reason, ticket=ticket, **times)
-        return self._request("", body)
-
-    def requests(self, show: str = "all") -> Iterator[RequestDocument]:
-        """Answer access requests (`GET /v1/requests`): `mine`, `reviewable` by the caller, or `all` of these."""
-        return self._pages("/v1/requests", {"show": show})
-
-    def request(self, request: str) -> RequestDocument:
-        """Answer one access request by its id (`GET /v1/requests/{id}`)."""
-        answer: Any = self._connection.get(f"/v1/requests/{quote(request, safe='')}")
-        found: RequestDocument = answer
-        return found
-
-    def answer_request(self, request: str, verb: str, *, reason: str = "") -> RequestDocument:
-        """Do something to an access request: `approve`, `deny` or `cancel` (`POST /v1/requests/{id}/…`)."""
-        return self._request(f"/{quote(request, safe='')}/{quote(verb, safe='')}", {"reason": reason})
-
-    def _request(self, path: str, body: dict[str, object]) -> RequestDocument:
-        answer: Any = self._connection.post(f"/v1/requests{path}", body)
-        request: RequestDocument = answer
-        return request
-
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
@@ -212,22 +166,6 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
-        cursor: object = ""
-        while cursor is not None:
-            page = self._connection.get(path, {**query, "cursor": str(cursor)} if cursor else query)
-            items, following = page.get("items"), page.get("next_cursor")
-            if not isinstance(items, list) or following == cursor:
-                raise Unreachable("the service answered a listing that cannot be read")
-            yield from items
-            cursor = following
-
-
-def _body(instance: str, **optional: object) -> dict[str, object]:
-    """Write what is asked for; what is empty is left out. Raises Misconfigured when it can name no instance."""
-    parts(instance)
-    return {"instance": instance} | {name: value for name, value in optional.items() if value}
 
 
 def _opened(answer: dict[str, Any], sealing: SealingKey) -> CredentialDocument:

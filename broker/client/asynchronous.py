@@ -26,7 +26,9 @@ from broker.client.documents import (
     HostDocument,
     InstanceDocument,
     LeaseItem,
+    LockDocument,
     RequestDocument,
+    UseDocument,
 )
 
 T = TypeVar("T")
@@ -156,6 +158,26 @@ class AsyncBroker:
     async def answer_request(self, request: str, verb: str, *, reason: str = "") -> RequestDocument:
         """Do something to an access request: `approve`, `deny` or `cancel`."""
         return await self._call(lambda broker: broker.answer_request(request, verb, reason=reason))
+
+    async def break_glass_uses(self, show: str = "all") -> list[UseDocument]:
+        """Answer break-glass uses: `mine`, `reviewable` by the caller, or `all` of these."""
+        return await self._call(lambda broker: list(broker.break_glass_uses(show)))
+
+    async def review_break_glass(self, use: str, *, reason: str, verdict: str = "justified") -> UseDocument:
+        """Sign a break-glass use off, as `justified` or `unjustified`."""
+        return await self._call(lambda broker: broker.review_break_glass(use, reason=reason, verdict=verdict))
+
+    async def locks(self) -> list[LockDocument]:
+        """Answer the locks in force that the caller may take off."""
+        return await self._call(lambda broker: list(broker.locks()))
+
+    async def lock(self, kind: str, target: str, *, message: str, ttl: int = 0) -> LockDocument:
+        """Keep somebody or something out; see `Broker.lock`."""
+        return await self._call(lambda broker: broker.lock(kind, target, message=message, ttl=ttl))
+
+    async def remove_lock(self, lock: str, *, reason: str = "") -> LockDocument:
+        """Take a lock off."""
+        return await self._call(lambda broker: broker.remove_lock(lock, reason=reason))
 
     async def close(self) -> None:
         """Wait for what still runs, and hang up."""

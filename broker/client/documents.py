@@ -234,6 +234,39 @@ class RequestDocument(TypedDict):
     audit_index: int
 
 
+class UseDocument(TypedDict):
+    """A break-glass use (`/v1/break-glass`); while it is `open`, the same person cannot break the glass again."""
+
+    id: str
+    state: Literal["open", "settled"]
+    person: str
+    instance: LeasedInstance
+    protocol: str
+    reason: str
+    ticket: str
+    used_at: str
+    issued: bool
+    reviewed_by: str | None
+    reviewed_at: str | None
+    verdict: str | None
+    review: str
+    audit_index: int
+
+
+class LockDocument(TypedDict):
+    """A lock (`/v1/locks`); `until` is None when it lasts until it is removed."""
+
+    id: str
+    kind: Literal["user", "workload", "instance", "account"]
+    target: str
+    message: str
+    created_by: str
+    created_at: str
+    until: str | None
+    in_force: bool
+    audit_index: int
+
+
 class HostDocument(TypedDict):
     """One item of `GET /v1/hosts`; a key is written `<algorithm> <SHA-256 in hex>`."""
 

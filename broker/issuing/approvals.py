@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import compress
 from typing import Final
-from typing import Protocol as Interface
 from uuid import uuid4
 
 from broker.approvals.facts import Person, read
@@ -27,8 +27,10 @@ from broker.approvals.requests import (
     request_of,
 )
 from broker.errors import BrokerError, Denied, InvalidRequest, NotFound, RequestClosed, Superseded
-from broker.issuing.desk import Asking, Inventory, Policies, refusal
+from broker.issuing.answering import Answering, Verb
+from broker.issuing.desk import Asking, refusal
 from broker.issuing.finding import find
+from broker.issuing.rooms import Inventory, Ledger, Policies, StoredThread, Threads
 from broker.model import (
     Action,
     Caller,
@@ -39,8 +41,6 @@ from broker.model import (
     InstanceRef,
     Obligation,
     Protocol,
-    Receipt,
-    RequestContext,
     Source,
     rfc3339,
 )
@@ -54,40 +54,6 @@ LONGEST_DURATION: Final = timedelta(days=7)
 _ATTEMPTS: Final = 5
 
 
-class StoredThread(Interface):
-    """The facts of one request, as the log keeps them."""
-
-    @property
-    def thread(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def facts(self) -> str:
-        """What its events said, as lines of JSON."""
-        ...
-
-
-class Threads(Interface):
-    """Reads the threads of the log."""
-
-    async def thread(self, thread: str) -> StoredThread | None:
-        """Answer one; raises AuditUnavailable."""
-        ...
-
-    async def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
-        """Answer those of a kind, the oldest first; raises AuditUnavailable."""
-        ...
-
-
-class Ledger(Interface):
-    """Remembers; durable when it answers."""
-
-    async def append(self, event: Event, *, after: int | None = None) -> Receipt:
-        """Write one event; raises AuditUnavailable, and Superseded when its thread has gone on."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """When and for how long. Without a duration it is an hour, or what the policies allow when that is less."""
@@ -95,16 +61,6 @@ class Wish:
     duration: timedelta | None = None
     starts_at: datetime | None = None
     pending_for: timedelta = USUAL_PENDING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """Somebody does something to a request."""
-
-    caller: Caller
-    source: Source
-    request_id: str
-    reason: str = ""
 
 
 class ApprovalDesk:
@@ -115,6 +71,7 @@ class ApprovalDesk:
     ) -> None:
         self._inventory = inventory
         self._policies = policies
+        self._answering = Answering(inventory, policies, clock)
         self._ledger = ledger
         self._threads = threads
         self._clock = clock
@@ -168,7 +125,7 @@ class ApprovalDesk:
 
     async def _approve(self, id: str, verb: Verb) -> AccessRequest:  # noqa: A002 - as above
         request, instance, decision = await self._to_answer(id, verb)
-        if any(approval.approver.is_same(Person.of(verb.caller)) for approval in request.approvals):
+        if any(approver.is_same(Person.of(verb.caller)) for approver in request.approvers):
             return request
         now = self._clock()
         given = len(request.approvals) + 1
@@ -217,8 +174,8 @@ class ApprovalDesk:
         """Answer one that is the caller's, or that the caller may answer; raises NotFound."""
         request = await self._read(id)
         if not request.requester.is_same(Person.of(caller)):
-            instance = await self._instance(request.instance)
-            if instance is None or not self._may_answer(caller, instance, source):
+            [may] = await self._answering.may(caller, source, [request.instance])
+            if not may:
                 raise NotFound
         return request
 
@@ -230,16 +187,14 @@ class ApprovalDesk:
         """Answer those that wait for somebody like the caller, the oldest first."""
         now, me = self._clock(), Person.of(caller)
         found = [_folded(stored) for event in OPEN for stored in await self._threads.threads(KIND, event=event)]
-        waiting = []
-        for request in sorted(found, key=lambda request: request.index):
-            if request.state(now) is not State.PENDING or request.requester.is_same(me):
-                continue
-            if any(approval.approver.is_same(me) for approval in request.approvals):
-                continue
-            instance = await self._instance(request.instance)
-            if instance is not None and self._may_answer(caller, instance, source):
-                waiting.append(request)
-        return waiting
+        waiting = [
+            request
+            for request in sorted(found, key=lambda request: request.index)
+            if request.state(now) is State.PENDING
+            and not any(person.is_same(me) for person in (request.requester, *request.approvers))
+        ]
+        may = await self._answering.may(caller, source, [request.instance for request in waiting])
+        return list(compress(waiting, may))
 
     async def in_force(self, caller: Caller, instance: InstanceRef, protocol: Protocol) -> AccessRequest | None:
         """Answer the approved request that opens this for the caller now, the one that lasts longest."""
@@ -277,29 +232,13 @@ class ApprovalDesk:
     async def _to_answer(self, id: str, verb: Verb) -> tuple[AccessRequest, Instance, Decision]:  # noqa: A002 - as above
         """Answer what a caller is about to decide on, if that is for them to decide."""
         request = await self._read(id)
-        instance = await self._instance(request.instance)
-        own = request.requester.is_same(Person.of(verb.caller))
-        context = RequestContext(now=self._clock(), source_ip=verb.source.ip, reason=verb.reason)
-        if instance is None:
-            raise NotFound
-        decision = self._policies.decide(verb.caller, Action.APPROVE, instance, context, obliging=True)
-        event = replace(_event(request, verb), decision=decision, details={"request": id})
-        if own:
-            error = Denied("one's own", detail="Nobody approves or denies their own request.")
-            raise await self._refuse(event, error)
-        if not decision.allowed and not decision.obligations:
-            await self._refuse(event, Denied())
-            raise NotFound
-        if not decision.allowed:
-            raise await self._refuse(event, refusal(decision))
+        standing = await self._answering.standing(verb, request.requester, request.instance)
+        instance, decision, error = standing.instance, standing.decision, standing.error
+        if error or not instance or not decision:
+            event = replace(_event(request, verb), decision=decision, details={"request": id})
+            raise await self._refuse(event, error or NotFound())
         _require(request, self._clock(), State.PENDING)
         return request, instance, decision
-
-    def _may_answer(self, caller: Caller, instance: Instance, source: Source) -> bool:
-        """Tell whether the policies let the caller approve, at most after a second factor or a reason."""
-        context = RequestContext(now=self._clock(), source_ip=source.ip)
-        decision = self._policies.decide(caller, Action.APPROVE, instance, context, obliging=True)
-        return decision.allowed or bool(decision.obligations)
 
     def _fewest(
         self, request: AccessRequest, instance: Instance, source_ip: str, given: int, now: datetime
@@ -326,7 +265,8 @@ class ApprovalDesk:
         await self._ledger.append(event, after=request.last_index)
 
     async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
-        await self._ledger.append(replace(event, event="request.refused", outcome="denied", error=error.code))
+        code = Denied.code if isinstance(error, NotFound) else error.code
+        await self._ledger.append(replace(event, event="request.refused", outcome="denied", error=code))
         return error
 
     async def _read(self, id: str) -> AccessRequest:  # noqa: A002 - as above
@@ -334,10 +274,6 @@ class ApprovalDesk:
         if stored is None or not stored.facts.startswith("{") or '"event":"request.' not in stored.facts:
             raise NotFound
         return _folded(stored)
-
-    async def _instance(self, ref: InstanceRef) -> Instance | None:
-        found = await self._inventory.find(str(ref))
-        return found[0] if found else None
 
     async def _again(self, step: Callable[[], Awaitable[AccessRequest]]) -> AccessRequest:
         """Look again when somebody else was faster."""

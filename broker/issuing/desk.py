@@ -1,38 +1,53 @@
 """The credential desk: the one place that knows the order of the steps.
 
-find → decide → record the request → ask AWS → compare the host keys → open → record the issue → hand over. Nothing is
-asked of AWS before the request is durable, and nothing leaves before the issue is. An instance is held to the host keys
+find → is it locked? → decide → within the budget? → break the glass, if that is what it takes → record the request →
+ask AWS → compare the host keys → open → record the issue → hand over. Nothing is asked of AWS before the request is
+durable, and nothing leaves before the issue is. An instance is held to the host keys
 that AWS named when its first credential was issued, until somebody who may accepts others.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol as Interface
+from typing import Final
 from uuid import uuid4
 
+from broker.approvals.locks import Lock
 from broker.approvals.requests import AccessRequest
 from broker.errors import (
     ApprovalRequired,
     BrokerError,
+    BudgetExhausted,
     Denied,
     HostKeyChanged,
+    Locked,
     ProtocolNotSupported,
     ReasonRequired,
     Refused,
+    ReviewRequired,
     StepUpRequired,
     TicketRequired,
 )
 from broker.issuing.finding import find
+from broker.issuing.rooms import (
+    Approvals,
+    Budgets,
+    Delivery,
+    Gateway,
+    Glass,
+    HostKeys,
+    Inventory,
+    Ledger,
+    Locks,
+    Policies,
+    Vault,
+)
 from broker.model import (
-    AccessDetails,
     Action,
     Caller,
     Clock,
-    Credential,
     CredentialRequest,
     Decision,
     Event,
@@ -40,99 +55,19 @@ from broker.model import (
     InstanceRef,
     Issued,
     Lease,
-    Nearest,
     Obligation,
     Opened,
     Platform,
     Protocol,
-    Receipt,
     RequestContext,
     Source,
+    rfc3339,
 )
 
-
-class Inventory(Interface):
-    """Knows which instances there are."""
-
-    async def find(self, target: str) -> tuple[Instance, ...]:
-        """Answer all instances of a bare name, or the one of `account/region/name`; empty when there is none."""
-        ...
-
-
-class Policies(Interface):
-    """Decides; an error is a denial."""
-
-    def decide(
-        self,
-        caller: Caller,
-        action: Action,
-        resource: Instance | str,
-        context: RequestContext,
-        *,
-        obliging: bool = False,
-    ) -> Decision:
-        """Answer one decision, made on one snapshot; `obliging`: a denial also says what would lift it."""
-        ...
-
-    async def decide_each(
-        self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
-    ) -> Sequence[Decision]:
-        """Answer the same question for many instances, in their order."""
-        ...
-
-    def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:
-        """Answer which group more would allow what was denied; None when none does."""
-        ...
-
-
-class Gateway(Interface):
-    """Asks AWS."""
-
-    async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
-        """Call GetInstanceAccessDetails once, within a total deadline."""
-        ...
-
-
-class Vault(Interface):
-    """Opens what AWS sealed."""
-
-    async def open(self, details: AccessDetails, instance: Instance) -> Opened:
-        """Answer the secrets in clear, checked against the instance as it was listed."""
-        ...
-
-
-class Ledger(Interface):
-    """Remembers; durable when it answers."""
-
-    async def append(self, event: Event) -> Receipt:
-        """Write one event; raises AuditUnavailable when it cannot be made durable."""
-        ...
-
-
-class HostKeys(Interface):
-    """Knows by which host keys an instance must prove itself."""
-
-    async def pinned(self, instance: InstanceRef) -> frozenset[str] | None:
-        """Answer the pinned keys, as `HostKey.text` writes them; None before the first. Raises AuditUnavailable."""
-        ...
-
-
-class Approvals(Interface):
-    """Knows what was approved beforehand."""
-
-    async def in_force(self, caller: Caller, instance: InstanceRef, protocol: Protocol) -> AccessRequest | None:
-        """Answer the approved request that opens this for the caller now. Raises AuditUnavailable."""
-        ...
-
-
-class Delivery(Interface):
-    """Puts together what is handed over."""
-
-    def __call__(
-        self, instance: Instance, details: AccessDetails, opened: Opened, *, lease_expires_at: datetime, now: datetime
-    ) -> Credential:
-        """Answer the credential, with warnings that tell the truth about what expires."""
-        ...
+GLASS_BROKEN: Final = (
+    "You broke the glass: people have been told, and you cannot do so again before somebody has reviewed this use."
+)
+GLASS_WHOLE: Final = "The glass is whole: the policies allow this without breaking it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +93,11 @@ class Asking:
             break_glass=self.request.break_glass,
         )
 
+    @property
+    def ordinary(self) -> Asking:
+        """The same without breaking any glass."""
+        return replace(self, request=replace(self.request, break_glass=False))
+
     def context(self, now: datetime) -> RequestContext:
         """Answer what a policy may ask about this request."""
         return RequestContext(
@@ -167,6 +107,15 @@ class Asking:
             ticket=self.request.ticket,
             break_glass=self.request.break_glass,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What was decided, on which approved request it rests, and whether it takes breaking the glass."""
+
+    decision: Decision
+    request: AccessRequest | None = None
+    breaks_glass: bool = False
 
 
 class CredentialDesk:
@@ -182,6 +131,9 @@ class CredentialDesk:
         ledger: Ledger,
         host_keys: HostKeys,
         approvals: Approvals,
+        glass: Glass,
+        locks: Locks,
+        budgets: Budgets,
         delivery: Delivery,
         clock: Clock,
     ) -> None:
@@ -192,6 +144,9 @@ class CredentialDesk:
         self._ledger = ledger
         self._host_keys = host_keys
         self._approvals = approvals
+        self._glass = glass
+        self._locks = locks
+        self._budgets = budgets
         self._delivery = delivery
         self._clock = clock
 
@@ -206,25 +161,19 @@ class CredentialDesk:
         except Denied as unknown:
             raise await self._refuse(asking.event(""), unknown) from None
         protocol = asking.request.protocol or instance.platform.protocol
-        decision, request = await self._decide(asking, instance, protocol)
-        known = replace(
-            asking.event(""),
-            instance=instance.ref,
-            tags=instance.tags,
-            target="",
-            protocol=protocol,
-            decision=decision,
-            details={"request": request.id} if request else {},
-        )
-
+        known = replace(asking.event(""), instance=instance.ref, tags=instance.tags, target="", protocol=protocol)
+        if lock := self._locks.on(instance.ref):
+            raise await self._refuse(known, self._locked(asking, instance, protocol, lock))
+        ruling = await self._decide(asking, instance, protocol)
+        decision, request = ruling.decision, ruling.request
+        known = replace(known, decision=decision, details={"request": request.id} if request else {})
         if not decision.allowed:
             raise await self._refuse(known, refusal(decision))
         if protocol is not instance.platform.protocol:
             raise await self._refuse(known, _unspoken(instance.platform))
 
         lease_id = uuid4().hex
-        known = replace(known, lease_id=lease_id)
-        await self._ledger.append(replace(known, event="credential.requested"))
+        known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
         try:
             details = await self._gateway.access_details(instance, protocol)
             made = {**known.details, **_attempts(details.attempts)}
@@ -238,6 +187,7 @@ class CredentialDesk:
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
             credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
+            credential = replace(credential, warnings=(*credential.warnings, *_about_glass(asking, ruling)))
         except BaseException as error:  # a request that is cancelled by a stop is closed too
             await self._ledger.append(_failed(known, error))
             raise
@@ -261,7 +211,7 @@ class CredentialDesk:
             if not (await self._host_keys.pinned(instance) or frozenset()).issuperset(named):
                 raise _changed(instance)  # noqa: TRY301 -- recorded as any other reason to keep it
         except BaseException as error:
-            kept = _failed(replace(issued, credential=None, expires_at=None, details={}), error)
+            kept = _failed(replace(issued, credential=None, expires_at=None, details=_thread(issued)), error)
             await self._ledger.append(replace(kept, event="credential.withheld", outcome="failure"))
             raise
 
@@ -275,7 +225,12 @@ class CredentialDesk:
         except Denied:
             return Decision(allowed=False)
         protocol = asking.request.protocol or instance.platform.protocol
-        decision, _ = await self._decide(asking, instance, protocol)
+        if lock := self._locks.on(instance.ref):
+            raise self._locked(asking, instance, protocol, lock)
+        ruling = await self._decide(asking, instance, protocol)
+        decision = ruling.decision
+        if ruling.breaks_glass and await self._glass.owed(asking.caller):
+            return replace(decision, allowed=False, policies=(), obligations=(Obligation.REVIEW,))
         if decision.allowed or decision.obligations:
             return decision
         context = asking.context(self._clock())
@@ -284,19 +239,48 @@ class CredentialDesk:
         nearest = self._policies.nearest(asking.caller, Action(protocol), instance, context)
         return replace(decision, nearest=nearest)
 
-    async def _decide(
-        self, asking: Asking, instance: Instance, protocol: Protocol
-    ) -> tuple[Decision, AccessRequest | None]:
-        """Answer the decision, and the approved request that it rests on, if it rests on one."""
+    async def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
+        """Ask the policies; the glass is broken only for what they do not allow without."""
+        ruling = await self._decide_ordinary(asking.ordinary, instance, protocol)
+        if ruling.decision.allowed or not asking.request.break_glass:
+            return ruling
+        context = asking.context(self._clock())
+        decision = self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
+        if decision.allowed and not context.reason.strip():  # whoever reviews it must have something to go by
+            decision = replace(decision, allowed=False, policies=(), obligations=(Obligation.REASON,))
+        return Ruling(decision=decision, breaks_glass=decision.allowed)
+
+    async def _decide_ordinary(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
         action, context = Action(protocol), asking.context(self._clock())
         decision = self._policies.decide(asking.caller, action, instance, context, obliging=True)
         if Obligation.APPROVAL not in decision.obligations:
-            return decision, None
+            return Ruling(decision=decision)
         request = await self._approvals.in_force(asking.caller, instance.ref, protocol)
         if request is None:
-            return decision, None
+            return Ruling(decision=decision)
         approved = replace(context, approvals=len(request.approvals))
-        return self._policies.decide(asking.caller, action, instance, approved, obliging=True), request
+        decision = self._policies.decide(asking.caller, action, instance, approved, obliging=True)
+        return Ruling(decision=decision, request=request)
+
+    def _locked(self, asking: Asking, instance: Instance, protocol: Protocol, lock: Lock) -> Refused:
+        """Tell of a lock whoever may know of the instance; to others there is none."""
+        context = asking.context(self._clock())
+        actions = Action.LIST, Action(protocol)
+        decisions = (self._policies.decide(asking.caller, each, instance, context) for each in actions)
+        return locked(lock) if any(decision.allowed for decision in decisions) else Denied("locked")
+
+    async def _begin(self, known: Event, caller: Caller) -> Event:
+        """Write the request down, durably, before anything is asked of AWS; answer what its end is to say."""
+        try:
+            if known.break_glass:  # an emergency has its own bound: one, until somebody has looked at it
+                known = replace(known, details={**known.details, "thread": await self._glass.use(known, caller)})
+                await self._ledger.append(replace(known, event="credential.requested"))
+            else:
+                async with self._budgets.spending(known):
+                    await self._ledger.append(replace(known, event="credential.requested"))
+        except (ReviewRequired, BudgetExhausted) as refused:
+            raise await self._refuse(replace(known, lease_id=""), refused) from None
+        return known
 
     async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
         """Record a refusal, with what went wrong in the policies, and hand the error back, to be raised."""
@@ -306,6 +290,26 @@ class CredentialDesk:
             replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
         )
         return error
+
+
+def locked(lock: Lock) -> Locked:
+    """Say what whoever locked it wrote, and how long it lasts."""
+    until = f" Until {rfc3339(lock.until)}." if lock.until else ""
+    return Locked(
+        detail=f"The {lock.kind} {lock.target} is locked: {lock.message}{until}",
+        next_step=f"Talk to {lock.created_by}, who locked it.",
+    )
+
+
+def _about_glass(asking: Asking, ruling: Ruling) -> tuple[str, ...]:
+    """Answer what whoever asked to break the glass should know."""
+    if not asking.request.break_glass:
+        return ()
+    return (GLASS_BROKEN,) if ruling.breaks_glass else (GLASS_WHOLE,)
+
+
+def _thread(event: Event) -> dict[str, str]:
+    return {"thread": str(event.details["thread"])} if "thread" in event.details else {}
 
 
 def _changed(instance: InstanceRef) -> HostKeyChanged:
@@ -358,6 +362,7 @@ _NEXT = {
     Obligation.REASON: "give a reason",
     Obligation.TICKET: "give a ticket",
     Obligation.APPROVAL: "have it approved",
+    Obligation.REVIEW: "have your last break-glass use reviewed",
 }
 _REFUSALS: dict[Obligation, type[Refused]] = {
     Obligation.MFA: StepUpRequired,
@@ -365,6 +370,7 @@ _REFUSALS: dict[Obligation, type[Refused]] = {
     Obligation.REASON: ReasonRequired,
     Obligation.TICKET: TicketRequired,
     Obligation.APPROVAL: ApprovalRequired,
+    Obligation.REVIEW: ReviewRequired,
 }
 
 

@@ -9,7 +9,8 @@ from broker.errors import AmbiguousInstance, Denied
 from broker.model import Action, Instance
 
 if TYPE_CHECKING:
-    from broker.issuing.desk import Asking, Inventory, Policies
+    from broker.issuing.desk import Asking
+    from broker.issuing.rooms import Inventory, Policies
 
 
 async def find(inventory: Inventory, policies: Policies, asking: Asking, now: datetime) -> Instance:

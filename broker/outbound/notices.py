@@ -18,12 +18,11 @@ from typing import Final
 
 from broker.model import EVENTS
 
-BREAK_GLASS: Final = "break_glass.used"
 DENIED_BURST: Final = "denied_burst"
 HOST_KEY_CHANGED: Final = "host_key_changed"
 LOG_FAULT: Final = "log_fault"
 TEST: Final = "notify.test"
-NAMES: Final = tuple(sorted((*EVENTS, BREAK_GLASS, DENIED_BURST, HOST_KEY_CHANGED, LOG_FAULT)))
+NAMES: Final = tuple(sorted((*EVENTS, DENIED_BURST, HOST_KEY_CHANGED, LOG_FAULT)))
 """Every name that a receiver can choose."""
 
 _MAX_ACTORS: Final = 10_000
@@ -160,8 +159,6 @@ def notices(told: Told, selection: Selection, bursts: Bursts) -> list[Notice]:
 def _names(event: Document) -> Iterator[str]:
     name = str(event.get("event"))
     yield name
-    if event.get("break_glass") and name != "credential.requested":  # how that ended follows, and says more
-        yield BREAK_GLASS
     if name == "credential.failed" and event.get("error") == HOST_KEY_CHANGED:
         yield HOST_KEY_CHANGED
 

@@ -40,7 +40,6 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 def without_effect(settings: Settings) -> list[str]:
     """Name what is set, but does nothing in this version: nobody shall rely on it."""
     fields = {
-        "limits.instances_per_caller_per_hour": "instances_per_caller_per_hour" in settings.limits.model_fields_set,
         "console": bool(settings.console.issuer or settings.console.client_id),
     }
     return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]

@@ -183,7 +183,8 @@ class Limits(Section):
     """`[limits]`: how much one caller, and all together, may ask."""
 
     per_caller_per_minute: Annotated[int, Field(ge=1)] = 30
-    instances_per_caller_per_hour: Annotated[int, Field(ge=1)] = 20
+    issues_per_caller_per_minute: Annotated[int, Field(ge=0)] = 30
+    instances_per_caller_per_hour: Annotated[int, Field(ge=0)] = 20
     concurrent_requests: Annotated[int, Field(ge=1)] = 256
 
 

@@ -103,17 +103,15 @@ class Edge:
         if not isinstance(route, Guarded):
             return await _respond(await route.handler(await self._visit(route, request, trace)), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
-        trace.caller = await self._doors.admit(self._presented(request))
+        source = self._source(request)
+        trace.caller = await self._doors.admit(self._presented(request), source, trace.request_id, route.path)
         with self._doors.admission:
             return await _respond(await route.handler(await self._visit(route, request, trace), trace.caller), request)
 
     async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
         return Visit(
             request_id=trace.request_id,
-            source=Source(
-                ip=self._source_ip(request),
-                user_agent=_printable(request.headers.get("User-Agent", ""))[:200],
-            ),
+            source=self._source(request),
             service=self._service(request),
             path=dict(request.match_info),
             query=parsing.query(route.query, request.rel_url.query.items()),
@@ -133,6 +131,10 @@ class Edge:
 
     def _service(self, request: web.Request) -> str:
         return self._public_urls.of(request.host)
+
+    def _source(self, request: web.Request) -> Source:
+        agent = _printable(request.headers.get("User-Agent", ""))[:200]
+        return Source(ip=self._source_ip(request), user_agent=agent)
 
     def _source_ip(self, request: web.Request) -> str:
         peer = request.remote or "0.0.0.0"  # noqa: S104 - an address that matches nothing

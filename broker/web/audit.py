@@ -15,7 +15,7 @@ from broker.audit import texts
 from broker.audit.exporting import FORMATS
 from broker.audit.review import Entry, InclusionProof, Review
 from broker.audit.stores import Filters
-from broker.issuing import desk
+from broker.issuing import rooms
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
@@ -134,7 +134,7 @@ class Audit:
     """The routes of the auditor."""
 
     def __init__(
-        self, review: Review, log: Log, policies: desk.Policies, accounts: frozenset[str], clock: Clock
+        self, review: Review, log: Log, policies: rooms.Policies, accounts: frozenset[str], clock: Clock
     ) -> None:
         self._review = review
         self._log = log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from broker import errors
 from broker.delivery.sealing import Recipient, recipient, seal
@@ -23,16 +23,8 @@ from broker.model import (
 )
 from broker.model import Protocol as AccessProtocol
 from broker.web.encoding import base64_text
+from broker.web.parsing import Line
 from broker.web.routes import Answer, Guarded, Input, Nothing, Output, Visit
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("use printable characters on one line")
-    return text
-
-
-Line = Annotated[str, Field(max_length=500), AfterValidator(_one_line)]
 
 
 class PublicKey(Input):
@@ -263,6 +255,7 @@ _ERRORS = (
     errors.ReasonRequired,
     errors.TicketRequired,
     errors.ApprovalRequired,
+    errors.ReviewRequired,
     errors.AmbiguousInstance,
     errors.InstanceNotRunning,
     errors.PasswordNotReady,

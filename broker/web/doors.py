@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from broker.errors import Overloaded, RateLimited
-from broker.model import Caller, Presented
+from broker.model import Caller, Presented, Source
 
 _REMEMBERED_CALLERS = 10_000
 
@@ -22,6 +22,14 @@ class Authenticator(Protocol):
 
     def nonce(self) -> str:
         """Answer what senders put into their next proof (DPoP)."""
+        ...
+
+
+class Locks(Protocol):
+    """Knows who is kept out."""
+
+    async def admit(self, caller: Caller, source: Source, request_id: str, route: str) -> None:
+        """Let in who is not locked; raises Locked and AuditUnavailable."""
         ...
 
 
@@ -72,22 +80,26 @@ class Admission:
 class Doors:
     """Every guarded route is entered through here."""
 
-    def __init__(self, authenticator: Authenticator, rate: RateLimit, admission: Admission) -> None:
+    def __init__(self, authenticator: Authenticator, rate: RateLimit, locks: Locks, admission: Admission) -> None:
         self._authenticator = authenticator
         self._rate = rate
+        self._locks = locks
         self.admission = admission
 
     def nonce(self) -> str:
         """Answer what senders put into their next proof (DPoP)."""
         return self._authenticator.nonce()
 
-    async def admit(self, presented: Presented) -> Caller:
-        """Answer who comes in.
+    async def admit(self, presented: Presented, source: Source, request_id: str, route: str) -> Caller:
+        """Answer who comes in from where, by which request, to which route.
 
         Raises:
             InvalidToken: whoever this is, nobody vouches for them.
             RateLimited: they were here too often.
+            Locked: somebody keeps them out.
+            AuditUnavailable: nobody knows whether they are locked.
         """
         caller = await self._authenticator.authenticate(presented)
         self._rate.spend(caller)
+        await self._locks.admit(caller, source, request_id, route)
         return caller

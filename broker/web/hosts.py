@@ -11,7 +11,8 @@ from pydantic import Field
 from broker import errors
 from broker.audit.stores import StoredHostKeys
 from broker.audit.views import Views
-from broker.issuing import desk
+from broker.issuing import rooms
+from broker.issuing.desk import refusal
 from broker.model import (
     Action,
     Caller,
@@ -80,7 +81,7 @@ class AcceptBody(Input):
     ticket: Annotated[str, Field(max_length=200)] = ""
 
 
-class Inventory(desk.Inventory, Protocol):
+class Inventory(rooms.Inventory, Protocol):
     """Knows which instances there are."""
 
     async def instances(self) -> tuple[Instance, ...]:
@@ -104,7 +105,7 @@ class Hosts:
         views: Views,
         log: Log,
         inventory: Inventory,
-        policies: desk.Policies,
+        policies: rooms.Policies,
         accounts: frozenset[str],
         clock: Clock,
     ) -> None:
@@ -181,7 +182,7 @@ class Hosts:
         decision = self._decide(caller, instance, visit.source, body)
         event = replace(event, instance=instance.ref, tags=instance.tags, decision=decision)
         if not decision.allowed:
-            raise await self._refuse(event, desk.refusal(decision))
+            raise await self._refuse(event, refusal(decision))
         keys = _offered(await self._views.host_keys(instance.ref), body.host_keys, instance.ref)
         receipt = await self._log.append(replace(event, details={"host_keys": keys}))
         audit = ReceiptOut(index=receipt.index, leaf_hash=base64_text(receipt.leaf_hash))

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from broker import errors
-from broker.issuing import desk
+from broker.issuing import rooms
 from broker.model import (
     Action,
     Blueprint,
@@ -123,7 +123,7 @@ class BundleQuery(CatalogueQuery):
     blueprint: Annotated[str, Field(max_length=255)] | None = None
 
 
-class Inventory(desk.Inventory, Protocol):
+class Inventory(rooms.Inventory, Protocol):
     """Knows instances and catalogue."""
 
     async def instances(self) -> tuple[Instance, ...]:
@@ -142,7 +142,7 @@ class Inventory(desk.Inventory, Protocol):
 class Instances:
     """The routes that look, and change nothing."""
 
-    def __init__(self, inventory: Inventory, policies: desk.Policies, clock: Clock) -> None:
+    def __init__(self, inventory: Inventory, policies: rooms.Policies, clock: Clock) -> None:
         self._inventory = inventory
         self._policies = policies
         self._clock = clock

@@ -12,7 +12,7 @@ from pydantic import Field
 from broker import errors
 from broker.audit.views import Out, Views
 from broker.delivery.credentials import LOGIN_ONLY, RDP_LIVES_ON
-from broker.issuing import desk
+from broker.issuing import rooms
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source, rfc3339
 from broker.web.encoding import cursor, position
 from broker.web.routes import Answer, AnyRoute, Input, Nothing, Output, Visit, guarded_get
@@ -79,7 +79,9 @@ class Log(Protocol):
 class Leases:
     """The one route."""
 
-    def __init__(self, views: Views, log: Log, policies: desk.Policies, accounts: frozenset[str], clock: Clock) -> None:
+    def __init__(
+        self, views: Views, log: Log, policies: rooms.Policies, accounts: frozenset[str], clock: Clock
+    ) -> None:
         self._views = views
         self._log = log
         self._policies = policies

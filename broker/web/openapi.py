@@ -11,7 +11,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from broker import __version__
-from broker.errors import BrokerError, InvalidRequest, InvalidToken, Overloaded, RateLimited
+from broker.errors import (
+    AuditUnavailable,
+    BrokerError,
+    InvalidRequest,
+    InvalidToken,
+    Locked,
+    Overloaded,
+    RateLimited,
+)
 from broker.web.problems import CONTENT_TYPE, Problem, status_of
 from broker.web.routes import AnyRoute, Guarded, Nothing
 
@@ -103,7 +111,7 @@ def _responses(route: AnyRoute[Any, Any], schemas: Mapping[Any, Any]) -> dict[st
         responses[str(status)] = {**same, "description": description}
     kinds: set[type[BrokerError]] = {InvalidRequest, BrokerError, *route.errors}
     if isinstance(route, Guarded):
-        kinds |= {InvalidToken, RateLimited, Overloaded}
+        kinds |= {InvalidToken, RateLimited, Locked, AuditUnavailable, Overloaded}
     # The edge refuses a body that is too large, or that has a Content-Encoding.
     by_status: dict[int, set[str]] = {413: {InvalidRequest.code}, 415: {InvalidRequest.code}}
     for kind in kinds:

@@ -6,9 +6,9 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from broker.errors import InvalidRequest
 from broker.web.problems import describe
@@ -100,6 +100,17 @@ def _address(text: str) -> _Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def one_line(text: str) -> str:
+    """Answer a text that can be shown anywhere as it is; raises ValueError for any other."""
+    if not text.isprintable():
+        raise ValueError("use printable characters on one line")
+    return text
+
+
+Line = Annotated[str, Field(max_length=500), AfterValidator(one_line)]
+"""What people write for people: a reason, a ticket, a message."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

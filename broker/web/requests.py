@@ -10,11 +10,13 @@ from pydantic import AfterValidator, Field
 
 from broker import errors
 from broker.approvals.requests import AccessRequest
-from broker.issuing.approvals import Verb, Wish
+from broker.issuing.answering import Verb
+from broker.issuing.approvals import Wish
 from broker.issuing.desk import Asking
 from broker.model import Caller, Clock, CredentialRequest, Source, rfc3339
 from broker.model import Protocol as AccessProtocol
-from broker.web.encoding import cursor, position
+from broker.web.paging import Paged, page
+from broker.web.parsing import Line
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 
@@ -32,8 +34,8 @@ class RequestBody(Input):
 
     instance: Annotated[str, Field(min_length=1, max_length=600)]
     protocol: AccessProtocol | None = None
-    reason: Annotated[str, Field(max_length=2000)] = ""
-    ticket: Annotated[str, Field(max_length=200)] = ""
+    reason: Line = ""
+    ticket: Line = ""
     duration: Annotated[int, Field(ge=60, le=7 * 86_400)] | None = None
     starts_at: Annotated[datetime, AfterValidator(_aware)] | None = None
     pending_for: Annotated[int, Field(ge=60, le=7 * 86_400)] = 8 * 3600
@@ -42,15 +44,13 @@ class RequestBody(Input):
 class AnswerBody(Input):
     """Why somebody approves, denies or cancels."""
 
-    reason: Annotated[str, Field(max_length=2000)] = ""
+    reason: Line = ""
 
 
-class RequestQuery(Input):
+class RequestQuery(Paged):
     """Which requests: one's own, or those that wait for somebody like the caller; by default both."""
 
     show: Literal["mine", "reviewable", "all"] = "all"
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class RequestedInstance(Output):
@@ -206,13 +206,8 @@ class Requests:
         asked = visit.query
         mine = await self._desk.mine(caller) if asked.show != "reviewable" else ()
         waiting = await self._desk.reviewable(caller, visit.source) if asked.show != "mine" else ()
-        before = _position(asked.cursor)
-        found = sorted(
-            (each for each in (*mine, *waiting) if before is None or each.index < before), key=lambda each: -each.index
-        )
-        page = found[: asked.limit]
-        more = cursor(str(page[-1].index)) if len(found) > len(page) else None
-        return Answer(RequestPage(items=[self._out(each) for each in page], next_cursor=more))
+        found, more = page([*mine, *waiting], lambda request: request.index, asked)
+        return Answer(RequestPage(items=[self._out(each) for each in found], next_cursor=more))
 
     async def show(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one; what the caller may not see is not there."""
@@ -254,12 +249,3 @@ class Requests:
 
 def _text(moment: datetime | None) -> str | None:
     return rfc3339(moment) if moment else None
-
-
-def _position(text: str | None) -> int | None:
-    if not text:
-        return None
-    found = position(text)
-    if not (found.isascii() and found.isdecimal() and len(found) < 16):  # noqa: PLR2004 - digits of an index
-        raise errors.InvalidRequest(detail="cursor: not a cursor of this listing")
-    return int(found)

@@ -119,8 +119,10 @@ def test_everything_else_is_the_same_too(readers: tuple[Reader, Reader]) -> None
     assert list(other.threads("lock", actor=f"corp/{BOB.subject}")) == list(one.threads("lock"))
     assert other.thread("t1") == one.thread("t1") is not None
     assert (other.thread("t2"), list(other.threads("request"))) == (None, [])
-    asked = f"corp/{BOB.subject}", "credential.issued", 0
-    assert list(other.instances_since(*asked)) == list(one.instances_since(*asked)) != []
+    asked = f"corp/{BOB.subject}", "credential.issued", 0, -1
+    assert list(other.asked_since(*asked)) == list(one.asked_since(*asked)) != []
+    newest = one.asked_since(*asked)[-1][0]
+    assert list(other.asked_since(*asked[:3], newest)) == list(one.asked_since(*asked[:3], newest)) == []
     assert other.followers() == one.followers()
     assert other.host_keys("main/eu-west-1/web-0") == one.host_keys("main/eu-west-1/web-0") is not None
     assert list(other.all_host_keys()) == list(one.all_host_keys())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from broker.approvals.glass import GlassUse
+from broker.approvals.locks import Lock
 from broker.approvals.requests import AccessRequest
-from broker.errors import AuditUnavailable, BrokerError
+from broker.errors import AuditUnavailable, BrokerError, BudgetExhausted, Locked, ReviewRequired
 from broker.model import (
     AccessDetails,
     Action,
@@ -69,6 +72,60 @@ class Approved:
         if request is None or str(request.requester) != str(caller):
             return None
         return request if (request.instance, request.protocol) == (instance, protocol) else None
+
+
+class Glass:
+    """Knows of one use that nobody has reviewed, if there is one; keeps in mind what else is used."""
+
+    def __init__(self, diary: Diary, owed: GlassUse | None = None) -> None:
+        self._diary = diary
+        self._owed = owed
+
+    async def owed(self, caller: Caller) -> GlassUse | None:
+        """Answer it when it is of the caller."""
+        owed = self._owed
+        return owed if owed and str(owed.person) == str(caller) else None
+
+    async def use(self, event: Event, caller: Caller) -> str:
+        """Take a use, or refuse a second one."""
+        del event
+        if await self.owed(caller):
+            raise ReviewRequired(detail="reviewed first")
+        self._diary.append("break_glass.used")
+        return "glass-1"
+
+
+class Padlocks:
+    """Holds the locks that it was given."""
+
+    def __init__(self, *locks: Lock) -> None:
+        self._locks = locks
+
+    def on(self, instance: InstanceRef) -> Lock | None:
+        """Answer the one that fits."""
+        return next((lock for lock in self._locks if lock.is_on_instance(instance)), None)
+
+    async def admit(self, caller: Caller, source: Source, request_id: str, route: str) -> None:
+        """Keep out whom a lock is on."""
+        del source, request_id, route
+        if any(lock.is_on_caller(caller) for lock in self._locks):
+            raise Locked(detail="locked")
+
+
+class Purse:
+    """Has so many issues left; a request that comes beyond is refused."""
+
+    def __init__(self, left: int = 1000) -> None:
+        self.left = left
+
+    @asynccontextmanager
+    async def spending(self, event: Event) -> AsyncIterator[None]:
+        """Take one."""
+        del event  # everybody's purse is this one
+        if not self.left:
+            raise BudgetExhausted("all is spent", retry_after=7)
+        self.left -= 1
+        yield
 
 
 class ListedInventory:
@@ -202,7 +259,8 @@ class DiaryLedger:
         self._refuses = refuses
         self.events: list[Event] = []
 
-    async def append(self, event: Event) -> Receipt:
+    async def append(self, event: Event, *, after: int | None = None) -> Receipt:
+        del after  # nobody else writes here
         if event.event in self._refuses:
             raise AuditUnavailable("the disk is gone")
         self._diary.append(event.event)

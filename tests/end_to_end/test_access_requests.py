@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker import state
-from broker.demo.stage import Person, mint
-from broker.settings import load
-from tests.end_to_end.conftest import Ran
-from tests.end_to_end.places import LINUX, Place, Running, a_place, eventually
+from broker.demo.stage import Person
+from tests.end_to_end.office import DEPUTY, DEV, LEAD, OTHER, STRANGER, Office, two_replicas
+from tests.end_to_end.places import LINUX, Place, a_place, eventually
 
 POLICIES = """
 @id("ask")
@@ -37,29 +32,11 @@ permit (principal in Group::"corp/deputies", action == Action::"approve", resour
 @id("see")
 permit (principal, action == Action::"list", resource);
 """
-DEV = Person("dev", ("dev",))
-LEAD = Person("lead", ("leads", "dev"))
-OTHER = Person("other", ("leads",))
-DEPUTY = Person("deputy", ("deputies",))
-STRANGER = Person("stranger", ())
 WISH = {"instance": "web-1", "reason": "a look at its logs"}
 
 
-@dataclass
-class Office:
-    """A service, and people who ask it."""
-
-    place: Place
-    service: Running
-
-    def token(self, person: Person, **claims: object) -> str:
-        assert self.place.issuer_key is not None
-        return mint(person, self.place.issuer_key, datetime.now(UTC), **claims)
-
-    async def ask(
-        self, person: Person, path: str, body: Mapping[str, Any] | None = None, **claims: object
-    ) -> tuple[int, Any]:
-        return await self.service.ask(path, body, token=self.token(person, **claims))
+class RequestOffice(Office):
+    """People who ask each other."""
 
     async def created(self, instance: str = "web-1", **wish: object) -> str:
         status, request = await self.ask(DEV, "/v1/requests", {**WISH, "instance": instance, **wish})
@@ -85,12 +62,12 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 @pytest.fixture
-async def office(place: Place) -> AsyncIterator[Office]:
+async def office(place: Place) -> AsyncIterator[RequestOffice]:
     async with place.serving() as service:
-        yield Office(place, service)
+        yield RequestOffice(place, service)
 
 
-async def test_an_approval_lets_somebody_in_until_its_end(office: Office) -> None:
+async def test_an_approval_lets_somebody_in_until_its_end(office: RequestOffice) -> None:
     status, refused = await office.gets_in()
     assert (status, refused["code"]) == (403, "approval_required")
     request = await office.created(duration=600)
@@ -115,7 +92,7 @@ async def test_an_approval_lets_somebody_in_until_its_end(office: Office) -> Non
     assert (await office.place.verify()).code == 0
 
 
-async def test_nobody_approves_their_own_request(office: Office) -> None:
+async def test_nobody_approves_their_own_request(office: RequestOffice) -> None:
     status, request = await office.ask(LEAD, "/v1/requests", WISH, email="Lead@corp.example", email_verified=True)
     assert status == 201, request
     status, refused = await office.answered(LEAD, request["id"], "approve")
@@ -133,7 +110,7 @@ async def test_nobody_approves_their_own_request(office: Office) -> None:
     assert names.count("request.refused") == 3
 
 
-async def test_two_approvals_are_of_two_people(office: Office) -> None:
+async def test_two_approvals_are_of_two_people(office: RequestOffice) -> None:
     request = await office.created("web-2")
     status, first = await office.answered(LEAD, request, "approve")
     assert (status, first["state"], first["approvals_needed"], first["ends_at"]) == (200, "pending", 2, None)
@@ -147,7 +124,7 @@ async def test_two_approvals_are_of_two_people(office: Office) -> None:
     assert (await office.gets_in(instance="web-2"))[0] == 201
 
 
-async def test_who_may_not_answer_learns_nothing(office: Office) -> None:
+async def test_who_may_not_answer_learns_nothing(office: RequestOffice) -> None:
     request = await office.created()
     for verb in ("approve", "deny", "cancel"):
         status, hidden = await office.answered(STRANGER, request, verb)
@@ -157,7 +134,7 @@ async def test_who_may_not_answer_learns_nothing(office: Office) -> None:
     assert (await office.answered(LEAD, "nothing", "approve"))[0] == 404
 
 
-async def test_what_needs_no_approval_or_is_never_allowed_is_no_request(office: Office) -> None:
+async def test_what_needs_no_approval_or_is_never_allowed_is_no_request(office: RequestOffice) -> None:
     hidden = await office.ask(DEV, "/v1/requests", {**WISH, "instance": "web-3"})
     missing = await office.ask(DEV, "/v1/requests", {**WISH, "instance": "web-9"})
     assert {name: hidden[1][name] for name in ("status", "code", "detail")} == {
@@ -174,7 +151,7 @@ async def test_what_needs_no_approval_or_is_never_allowed_is_no_request(office: 
     await eventually(is_loaded)
 
 
-async def test_people_see_what_is_theirs_and_what_waits_for_them(office: Office) -> None:
+async def test_people_see_what_is_theirs_and_what_waits_for_them(office: RequestOffice) -> None:
     first, second = await office.created(), await office.created("web-2")
 
     async def listed(person: Person, **query: str) -> list[str]:
@@ -201,7 +178,7 @@ async def test_people_see_what_is_theirs_and_what_waits_for_them(office: Office)
     assert [each["id"] for each in rest["items"]] == [first]
 
 
-async def test_access_begins_when_it_was_wanted(office: Office) -> None:
+async def test_access_begins_when_it_was_wanted(office: RequestOffice) -> None:
     begin = datetime.now(UTC) + timedelta(hours=1)
     request = await office.created(starts_at=begin.isoformat(), duration=7 * 86_400)
     status, approved = await office.answered(LEAD, request, "approve")
@@ -212,7 +189,7 @@ async def test_access_begins_when_it_was_wanted(office: Office) -> None:
     assert (await office.gets_in())[0] == 403
 
 
-async def test_an_approval_follows_the_policies_of_its_moment(office: Office) -> None:
+async def test_an_approval_follows_the_policies_of_its_moment(office: RequestOffice) -> None:
     request, other = await office.created(duration=3600), await office.created(duration=3600)
     folder = office.place.folder / "policies" / "all.cedar"
     folder.write_text(POLICIES.replace("2h", "5m"))
@@ -233,19 +210,13 @@ async def test_an_approval_follows_the_policies_of_its_moment(office: Office) ->
     await eventually(is_too_late)
 
 
-async def test_times_that_make_no_sense_are_refused(office: Office) -> None:
+async def test_times_that_make_no_sense_are_refused(office: RequestOffice) -> None:
     for wrong in ({"pending_for": 59}, {"duration": 0}, {"starts_at": "2026-01-01T00:00:00"}, {"break_glass": True}):
         assert (await office.ask(DEV, "/v1/requests", {**WISH, **wrong}))[0] == 400
 
 
-async def test_the_command_line_asks_and_answers(office: Office) -> None:
-    async def broker(person: Person, *words: str) -> Ran:
-        environment = {
-            "BROKER_URL": office.service.url,
-            "BROKER_TOKEN": office.token(person),
-            "BROKER_CA_FILE": str(office.place.folder / "ca.pem"),
-        }
-        return await office.place.broker(*words, **environment)
+async def test_the_command_line_asks_and_answers(office: RequestOffice) -> None:
+    broker = office.broker
 
     async def waiting_for_lead() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((await broker(LEAD, "request", "ls", "--format", "json")).out)
@@ -288,19 +259,13 @@ async def test_the_command_line_asks_and_answers(office: Office) -> None:
 
 @pytest.mark.real("postgresql")
 async def test_of_two_answers_on_two_replicas_exactly_one_counts(place: Place, postgresql: str) -> None:
-    place.environment["BROKER__AUDIT__DATABASE"] = postgresql
-    place.environment["BROKER__AUDIT__SIGNING_KEY"] = "file:shared/audit.key"
-    settings = load(place.folder / "broker.toml", place.environment)
-    await asyncio.to_thread(lambda: list(state.create(settings)))
-    shutil.copytree(place.folder, folder := place.folder.with_name("two"))
-    second = replace(place, folder=folder, environment=dict(place.environment))
-    async with AsyncExitStack() as stack:
-        replicas = [Office(each, await stack.enter_async_context(each.serving())) for each in (place, second)]
+    async with two_replicas(place, postgresql) as (one, other):
+        first, second = RequestOffice(one.place, one.service), RequestOffice(other.place, other.service)
         for _ in range(5):
-            request = await replicas[0].created()
-            approve = replicas[0].answered(LEAD, request, "approve")
-            deny = replicas[1].answered(OTHER, request, "deny")
+            request = await first.created()
+            approve = first.answered(LEAD, request, "approve")
+            deny = second.answered(OTHER, request, "deny")
             outcomes = [status for status, _ in await asyncio.gather(approve, deny)]
             assert sorted(outcomes) == [200, 409]
-            _, left = await replicas[0].ask(DEV, f"/v1/requests/{request}")
+            _, left = await first.ask(DEV, f"/v1/requests/{request}")
             assert left["state"] == ("approved" if outcomes[0] == 200 else "denied")

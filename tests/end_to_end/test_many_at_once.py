@@ -25,6 +25,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 async def test_a_hundred_parallel_calls_give_a_hundred_valid_documents(place: Place) -> None:
     place.environment["BROKER__LIMITS__PER_CALLER_PER_MINUTE"] = "1000"
+    place.environment["BROKER__LIMITS__ISSUES_PER_CALLER_PER_MINUTE"] = "1000"
     async with place.serving() as service:
         environment = {
             "BROKER_URL": service.url,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from broker import errors
+from broker.approvals.glass import GlassUse
 from broker.issuing.desk import Asking, CredentialDesk
 from broker.model import (
     Action,
@@ -31,8 +32,11 @@ from tests.doubles.issuing import (
     Diary,
     DiaryGateway,
     DiaryLedger,
+    Glass,
     ListedInventory,
+    Padlocks,
     PinnedHostKeys,
+    Purse,
     TablePolicies,
     credential_request,
     hand_over,
@@ -68,6 +72,9 @@ def desk(
     host_keys: tuple[HostKey, ...] = (),
     pins: PinnedHostKeys | None = None,
     approvals: Approved | None = None,
+    owed: GlassUse | None = None,
+    locks: Padlocks | None = None,
+    purse: Purse | None = None,
 ) -> Desk:
     diary = Diary()
     ledger = DiaryLedger(diary, refuses)
@@ -82,6 +89,9 @@ def desk(
             ledger=ledger,
             host_keys=pins or PinnedHostKeys(),
             approvals=approvals or Approved(),
+            glass=Glass(diary, owed),
+            locks=locks or Padlocks(),
+            budgets=purse or Purse(),
             delivery=hand_over,
             clock=lambda: NOW,
         ),

@@ -22,7 +22,7 @@ from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
 from broker.web.routes import AnyRoute
-from tests.doubles.issuing import CALLER, NOW, TablePolicies, instance
+from tests.doubles.issuing import CALLER, NOW, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, GivingDesk, ListedTokens
 
 GOOD = {"Authorization": "Bearer good"}
@@ -36,6 +36,7 @@ class Hall:
     health: list[Health] = field(default_factory=lambda: [Health("audit", ready=True)])
     admission: Admission = field(default_factory=lambda: Admission(8))
     rate: RateLimit = field(default_factory=lambda: RateLimit(1000))
+    locks: Padlocks = field(default_factory=Padlocks)
     tokens: dict[str, Caller] = field(default_factory=lambda: {"good": CALLER})
     instances: list[Instance] = field(default_factory=lambda: [instance(f"web-{n}") for n in range(5)])
     inventory_error: BrokerError | None = None
@@ -57,7 +58,7 @@ class Hall:
     def application(self) -> web.Application:
         """Build the application."""
         routes, metrics = self.routes()
-        doors = Doors(ListedTokens(self.tokens), self.rate, self.admission)
+        doors = Doors(ListedTokens(self.tokens), self.rate, self.locks, self.admission)
         return Edge(doors, metrics, body_seconds=self.body_seconds).application(routes)
 
     def routes(self) -> tuple[list[AnyRoute[Any, Any]], Metrics]:

@@ -28,7 +28,7 @@ from broker.web.app import Edge
 from broker.web.audit import Audit
 from broker.web.doors import Admission, Doors, RateLimit
 from tests.doubles.audit import NOW, ManualClock, an_event
-from tests.doubles.issuing import CALLER, TablePolicies
+from tests.doubles.issuing import CALLER, Padlocks, TablePolicies
 from tests.doubles.web import ListedTokens
 from tests.web.conftest import GOOD
 
@@ -64,7 +64,7 @@ class Archive:
         """Let carol in, who may read these accounts."""
         policies = TablePolicies([(Action.READ_AUDIT, account) for account in readable])
         audit = Audit(self.review, self.refusing, policies, frozenset(ACCOUNTS), lambda: NOW)
-        doors = Doors(ListedTokens(READERS), RateLimit(1000), Admission(8))
+        doors = Doors(ListedTokens(READERS), RateLimit(1000), Padlocks(), Admission(8))
         return TestClient(TestServer(Edge(doors, Metrics()).application(audit.routes())))
 
 

@@ -35,7 +35,7 @@ from broker.web.openapi import document
 from broker.web.routes import Answer, AnyRoute, Nothing, Output, Visit, guarded_get
 from tests.audit.conftest import write_log
 from tests.doubles.audit import NOW, ManualClock, an_event
-from tests.doubles.issuing import CALLER, TablePolicies
+from tests.doubles.issuing import CALLER, Padlocks, TablePolicies
 from tests.doubles.web import ListedTokens
 from tests.web.conftest import GOOD
 
@@ -47,7 +47,7 @@ Client = TestClient[web.Request, web.Application]
 
 def client_of(routes: list[AnyRoute[Any, Any]]) -> Client:
     """Let one caller in at a time."""
-    doors = Doors(ListedTokens({"good": CALLER}), RateLimit(1000), Admission(1))
+    doors = Doors(ListedTokens({"good": CALLER}), RateLimit(1000), Padlocks(), Admission(1))
     return TestClient(TestServer(Edge(doors, Metrics()).application(routes)))
 
 

@@ -24,7 +24,7 @@ from broker.web.app import Edge
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.hosts import Hosts
 from tests.doubles.audit import ManualClock, an_event
-from tests.doubles.issuing import CALLER, TablePolicies, instance
+from tests.doubles.issuing import CALLER, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, ListedTokens
 from tests.web.conftest import GOOD
 from tests.web.test_openapi import Description
@@ -49,7 +49,7 @@ class Gate:
         inventory = CatalogueInventory(instance("web-1"), instance("web-2"))
         clock = ManualClock()
         routes = Hosts(self.views, self.log, inventory, self.policies, frozenset({"main"}), clock).routes()
-        doors = Doors(ListedTokens({"good": CALLER}), RateLimit(1000), Admission(8))
+        doors = Doors(ListedTokens({"good": CALLER}), RateLimit(1000), Padlocks(), Admission(8))
         method = "GET" if body is None else "POST"
         async with TestClient(TestServer(Edge(doors, Metrics()).application(routes))) as client:
             response = await client.request(method, f"/v1/hosts{path}", headers=GOOD, json=body)

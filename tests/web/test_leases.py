@@ -25,7 +25,7 @@ from broker.web.app import Edge
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.leases import Leases
 from tests.doubles.audit import NOW, ManualClock, an_event
-from tests.doubles.issuing import CALLER, TablePolicies
+from tests.doubles.issuing import CALLER, Padlocks, TablePolicies
 from tests.doubles.web import ListedTokens
 from tests.web.test_openapi import Description
 
@@ -54,7 +54,7 @@ class Counter:
         """Ask as somebody who may read some accounts."""
         policies = TablePolicies([(Action.READ_AUDIT, account) for account in readable])
         routes = Leases(self.views, self.log, policies, ACCOUNTS, self.clock).routes()
-        doors = Doors(ListedTokens({"alice": ALICE, "bob": BOB}), RateLimit(1000), Admission(8))
+        doors = Doors(ListedTokens({"alice": ALICE, "bob": BOB}), RateLimit(1000), Padlocks(), Admission(8))
         async with TestClient(TestServer(Edge(doors, Metrics()).application(routes))) as client:
             response = await client.get(f"/v1/leases{path}", headers={"Authorization": f"Bearer {who}"})
             assert response.status == status, await response.text()

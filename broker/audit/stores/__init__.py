@@ -319,8 +319,11 @@ class Reader(TreeReader, Protocol):
         """Answer threads by their beginning, the oldest first; None is any. `event` is the newest of each."""
         ...
 
-    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
-        """Answer time and instance of the events of one name and actor that are not older, the oldest first."""
+    def asked_since(self, actor: str, event: str, since: int, after: int) -> Sequence[tuple[int, int, str, str]]:
+        """Answer the events of one name and actor that are not older than a time and come after an index, by index.
+
+        Each as its index, time (milliseconds since 1970), instance and request id.
+        """
         ...
 
     def followers(self) -> Mapping[str, int]:

@@ -139,14 +139,14 @@ class PostgresqlReader:
         text = f"SELECT {', '.join(VIEWS['threads'])} FROM threads WHERE {where} ORDER BY idx"  # noqa: S608 -- our own text
         return [StoredThread(*row) for row in self._ask(lambda connection: connection.fetch(text, *values))]
 
-    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
+    def asked_since(self, actor: str, event: str, since: int, after: int) -> Sequence[tuple[int, int, str, str]]:
         """Answer what one actor asked for lately."""
         text = (
-            "SELECT time, instance FROM events WHERE left(actor, 200) = left($1, 200) AND actor = $1"
-            " AND time >= $2 AND event = $3 ORDER BY time, idx"
+            "SELECT idx, time, instance, request_id FROM events WHERE left(actor, 200) = left($1, 200) AND actor = $1"
+            " AND time >= $2 AND event = $3 AND idx > $4 ORDER BY idx"
         )
-        rows = self._ask(lambda connection: connection.fetch(text, actor, since, event))
-        return [(row[0], row[1]) for row in rows]
+        rows = self._ask(lambda connection: connection.fetch(text, actor, since, event, after))
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     def followers(self) -> Mapping[str, int]:
         """Answer how far each follower has come."""

@@ -140,11 +140,14 @@ class SqliteReader:
         with translated():
             return [StoredThread(*row) for row in self._connection.execute(query, terms)]
 
-    def instances_since(self, actor: str, event: str, since: int) -> Sequence[tuple[int, str]]:
+    def asked_since(self, actor: str, event: str, since: int, after: int) -> Sequence[tuple[int, int, str, str]]:
         """Answer what one actor asked for lately."""
-        query = "SELECT time, instance FROM events WHERE actor = ? AND time >= ? AND event = ? ORDER BY time, idx"
+        query = (
+            "SELECT idx, time, instance, request_id FROM events INDEXED BY events_by_actor"
+            " WHERE actor = ? AND time >= ? AND event = ? AND idx > ? ORDER BY idx"
+        )
         with translated():
-            return self._connection.execute(query, (actor, since, event)).fetchall()
+            return self._connection.execute(query, (actor, since, event, after)).fetchall()
 
     def followers(self) -> Mapping[str, int]:
         """Answer how far each follower has come."""
