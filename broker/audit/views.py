@@ -92,9 +92,7 @@ class Views:
         """Answer threads by what began them, by their newest event, and by who began them; the oldest first."""
         return await self._ask(lambda reader: reader.threads(kind, event=event, actor=actor))
 
-    async def asked_since(
-        self, actor: str, event: str, since: int, after: int
-    ) -> Sequence[tuple[int, int, str, str]]:
+    async def asked_since(self, actor: str, event: str, since: int, after: int) -> Sequence[tuple[int, int, str, str]]:
         """Answer what a caller asked for since a time (ms since 1970) and after an index.
 
         Each as its index, time, instance and request id.

@@ -62,12 +62,18 @@ class Answering:
             return Standing(instance, decision, None)
         return Standing(instance, decision, refusal(decision) if decision.obligations else NotFound())
 
-    async def may(self, caller: Caller, source: Source, refs: Sequence[InstanceRef]) -> Sequence[bool]:
-        """Tell for which instances somebody may answer, at most after a second factor or a reason."""
+    async def may(
+        self, caller: Caller, source: Source, refs: Sequence[InstanceRef], gone: Sequence[Instance] = ()
+    ) -> Sequence[bool]:
+        """Tell for which instances somebody may answer, at most after a second factor or a reason.
+
+        Of those that are not there any more, the ones in `gone` are decided on.
+        """
+        remembered = {instance.ref: instance for instance in gone}
         found: dict[InstanceRef, bool] = {}
         for ref in refs:
             if ref not in found:
-                instance = await self.instance(ref)
+                instance = await self.instance(ref) or remembered.get(ref)
                 decision = self._decide(caller, instance, source) if instance else None
                 found[ref] = decision is not None and (decision.allowed or bool(decision.obligations))
         return [found[ref] for ref in refs]

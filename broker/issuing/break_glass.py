@@ -116,7 +116,8 @@ class GlassDesk:
             for use in map(_folded, await self._threads.threads(KIND))
             if not use.settled and not use.person.is_same(me)
         ]
-        may = await self._answering.may(caller, source, [use.instance for use in owed])
+        places = [use.instance for use in owed]
+        may = await self._answering.may(caller, source, places, [_gone(use) for use in owed])
         return list(compress(owed, may))
 
     async def _newest(self, caller: Caller) -> GlassUse | None:

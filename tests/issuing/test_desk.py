@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from broker import errors
+from broker.approvals.facts import Person
 from broker.approvals.glass import GlassUse
-from broker.issuing.desk import Asking, CredentialDesk
+from broker.approvals.locks import Lock, LockKind
+from broker.issuing.desk import GLASS_BROKEN, GLASS_WHOLE, Asking, CredentialDesk
 from broker.model import (
     Action,
     CredentialRequest,
@@ -354,3 +356,85 @@ async def test_every_event_of_a_known_instance_has_its_tags() -> None:
     with pytest.raises(errors.Denied):
         await refusing.issue()
     assert [event.tags for event in (*office.ledger.events, *refusing.ledger.events)] == [{"env": "prod"}] * 3
+
+
+OWED = GlassUse(
+    thread="glass-1", index=3, last_index=5, person=Person("corp", "alice"), instance=instance().ref,
+    protocol=Protocol.SSH, reason="before", ticket="", used_at=NOW, issued=True, settled=False,
+)  # fmt: skip
+EMERGENCY = CredentialRequest(instance="web-1", reason="all is down", break_glass=True)
+GLASS = TablePolicies([(Action.LIST, "web-1")], emergencies=[(Action.SSH, "web-1")])
+
+
+async def test_breaking_the_glass_is_written_down_before_anything_else() -> None:
+    office = desk(policies=GLASS)
+    issued = await office.issue(EMERGENCY)
+    assert office.diary == ["break_glass.used", "credential.requested", "aws", "credential.issued"]
+    assert all(event.details["thread"] == "glass-1" and event.break_glass for event in office.ledger.events)
+    assert issued.credential.warnings[-1] == GLASS_BROKEN
+
+
+async def test_the_glass_is_not_broken_for_what_is_allowed_without() -> None:
+    office = desk()
+    issued = await office.issue(EMERGENCY)
+    assert office.diary == ["credential.requested", "aws", "credential.issued"]
+    assert not any(event.break_glass for event in office.ledger.events)
+    assert issued.credential.warnings[-1] == GLASS_WHOLE
+
+
+async def test_the_glass_is_not_broken_without_a_reason() -> None:
+    office = desk(policies=GLASS)
+    with pytest.raises(errors.ReasonRequired):
+        await office.issue(replace(EMERGENCY, reason="\t"))
+    assert office.diary == ["credential.denied"]
+
+
+async def test_a_use_that_nobody_has_reviewed_holds_the_next_one_up() -> None:
+    office = desk(policies=GLASS, owed=OWED)
+    with pytest.raises(errors.ReviewRequired):
+        await office.issue(EMERGENCY)
+    assert office.diary == ["credential.denied"]
+    assert (office.ledger.events[0].error, office.ledger.events[0].lease_id) == ("review_required", "")
+    asking = Asking(caller=CALLER, request=EMERGENCY, source=SOURCE, request_id="r1")
+    assert (await office.desk.preview(asking)).obligations == (Obligation.REVIEW,)
+    ordinary = desk(owed=OWED)
+    await ordinary.issue()  # nothing else is held up
+
+
+async def test_all_that_comes_of_a_use_belongs_to_its_thread() -> None:
+    failing = desk(policies=GLASS, aws_error=errors.UpstreamUnavailable())
+    with pytest.raises(errors.UpstreamUnavailable):
+        await failing.issue(EMERGENCY)
+    assert failing.ledger.events[-1].details["thread"] == "glass-1"
+    racing = desk(policies=GLASS, host_keys=(NEW,), pins=PinnedHostKeys(None, (OLD.text,)))
+    with pytest.raises(errors.HostKeyChanged):
+        await racing.issue(EMERGENCY)
+    withheld = racing.ledger.events[-1]
+    assert (withheld.event, withheld.details["thread"]) == ("credential.withheld", "glass-1")
+
+
+async def test_a_lock_goes_before_the_policies_and_is_told_to_who_may_know() -> None:
+    lock = Lock(
+        id="l1", index=0, last_index=0, kind=LockKind.INSTANCE, target="main/eu-west-1/web-1", message="evidence",
+        created_by=Person("corp", "bob"), created_at=NOW, until=None,
+    )  # fmt: skip
+    office = desk(locks=Padlocks(lock))
+    with pytest.raises(errors.Locked) as refusal:
+        await office.issue()
+    assert "evidence" in refusal.value.detail
+    assert [event.error for event in office.ledger.events] == ["locked"]
+    assert office.ledger.events[0].decision is None
+    hidden = desk(locks=Padlocks(lock), policies=TablePolicies(()))
+    with pytest.raises(errors.Denied):
+        await hidden.issue()
+
+
+async def test_one_issue_too_many_is_a_denial_and_never_reaches_aws() -> None:
+    office = desk(purse=Purse(1))
+    await office.issue()
+    with pytest.raises(errors.BudgetExhausted):
+        await office.issue()
+    assert office.diary == ["credential.requested", "aws", "credential.issued", "credential.denied"]
+    assert office.ledger.events[-1].error == "budget_exhausted"
+    emergency = desk(policies=GLASS, purse=Purse(0))
+    await emergency.issue(EMERGENCY)
