@@ -30,7 +30,10 @@ BrokerError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from broker.model import Step
 
 
 class BrokerError(Exception):
@@ -83,10 +86,11 @@ class NonceNeeded(InvalidToken):
 
 
 class Refused(BrokerError):
-    """The policies say no."""
+    """The policies say no. `steps` would make them say yes."""
 
     code = "denied"
     sentence = "The policies do not allow this, or there is no such instance."
+    steps: tuple[Step, ...] = ()
 
 
 class Denied(Refused):

@@ -273,31 +273,69 @@ class Obligation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nearest:
-    """What would have allowed a denied request: one group more, and perhaps obligations beside.
+class Step:
+    """One obligation as exactly as the policies tell it. What does not belong to its obligation is empty."""
 
-    `policies` are those that would decide; empty when they depend on the obligations.
+    obligation: Obligation
+    acr_values: tuple[str, ...] = ()
+    """MFA: which logins the caller's issuer counts as multi-factor (RFC 9470)."""
+    max_age: int | None = None
+    """Fresh login: how many seconds ago it may have been at most; None when the policies look at no age."""
+    pattern: str = ""
+    """Reason, ticket: as a policy's `like` has it; empty when any text will do."""
+    approvals: int = 0
+    """Approval: how many are needed."""
+    approvers: tuple[str, ...] = ()
+    """Approval: whom the policies name as approvers, as `group issuer/name` or `issuer/subject`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySource:
+    """Where a policy stands. `line` counts from 1."""
+
+    id: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """What would have allowed a denied request: one group more, and perhaps steps beside.
+
+    `policies` are those that would decide; empty when they depend on the steps.
     """
 
     group: str
     policies: tuple[str, ...] = ()
-    obligations: tuple[Obligation, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def obligations(self) -> tuple[Obligation, ...]:
+        """What more is needed, by name."""
+        return tuple(step.obligation for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What the policies said. `policies` are the `@id`s that decided; `digest` names the policy set.
 
-    `nearest` is there only where somebody asked why not, and may know of the instance.
+    `steps` would turn a denial into a permit. `nearest` and `sources` are there only where somebody asked why (not),
+    and may know of the instance.
     """
 
     allowed: bool
     policies: tuple[str, ...] = ()
     digest: str = ""
     max_duration: timedelta | None = None
-    obligations: tuple[Obligation, ...] = ()
+    steps: tuple[Step, ...] = ()
     errors: tuple[str, ...] = ()
     nearest: Nearest | None = None
+    sources: tuple[PolicySource, ...] = ()
+
+    @property
+    def obligations(self) -> tuple[Obligation, ...]:
+        """What would turn a denial into a permit, by name."""
+        return tuple(step.obligation for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -255,11 +255,12 @@ async def _anchor(anchor: AnchorSettings, settings: Settings, clock: Clock) -> A
             raise SettingsError([f"audit.anchors: {anchor.name} is not complete"])
 
 
-async def sealed(log: AuditLog, anchored: Anchors, review: Review) -> None:
+async def sealed(log: AuditLog, anchored: Anchors, *readers: Review | Views) -> None:
     """End the log and bring its last checkpoint to the anchors; nobody reads it when SQLite tidies up at its close."""
     await log.end()
     await anchored.finish()
-    await review.rest()
+    for reader in readers:
+        await reader.rest()
 
 
 def _witness_key(name: str, text: str) -> WitnessKey:
@@ -317,7 +318,7 @@ async def service(
     # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
     secured, named = tls(settings), public_urls(settings)
     told = receivers(settings)
-    policies = Policies(settings.policies.directory)
+    policies = Policies(settings.policies.directory, {each.name: each.mfa_acr for each in settings.issuers})
     snapshot = await asyncio.to_thread(policies.load)
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(bound or address(settings))
@@ -335,7 +336,7 @@ async def service(
         if settings.audit.anchors:
             await anchored.check()
         log = await stack.enter_async_context(audit_log(settings, clock))
-        stack.push_async_callback(sealed, log, anchored, review)
+        stack.push_async_callback(sealed, log, anchored, review, views)
         if file := database_file(settings):
             await stack.enter_async_context(collecting(Spool(file, clock), log))
 

@@ -105,11 +105,15 @@ class Views:
         """Answer leases with the events that issued them."""
         return await self._ask(lambda reader: [Out(lease, _event(reader, lease.idx)) for lease in leases])
 
-    async def close(self) -> None:
-        """Let go of connections and thread."""
+    async def rest(self) -> None:
+        """Let go of the connections; the next question opens others."""
         if self._near:
             self._near.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._far.close)
+
+    async def close(self) -> None:
+        """Let go of connections and thread."""
+        await self.rest()
         self._thread.shutdown()
 
     async def _ask(self, question: Callable[[Reader], _Answer]) -> _Answer:

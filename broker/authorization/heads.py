@@ -41,15 +41,17 @@ def named_principals(policy: CedarJson) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def samples(policy: CedarJson) -> tuple[tuple[str, str], ...]:
-    """Answer texts that fit the policy's `like` patterns for reason and ticket, as (member, text)."""
+def samples(policy: CedarJson) -> tuple[tuple[str, str, str], ...]:
+    """Answer texts that fit the policy's `like` patterns for reason and ticket, as (member, text, pattern)."""
     return tuple(dict.fromkeys(sample for node in _nodes(policy) for sample in _fitting(node)))
 
 
-def _fitting(node: CedarJson) -> Iterator[tuple[str, str]]:
+def _fitting(node: CedarJson) -> Iterator[tuple[str, str, str]]:
     match node:
         case {"like": {"left": {".": {"left": {"Var": "context"}, "attr": "reason" | "ticket" as member}}} as test}:
-            yield member, "".join("1" if part == "Wildcard" else part["Literal"] for part in test["pattern"])
+            parts = [None if part == "Wildcard" else part["Literal"] for part in test["pattern"]]
+            fits = "".join("1" if part is None else part for part in parts)
+            yield member, fits, "".join("*" if part is None else part.replace("*", "\\*") for part in parts)
 
 
 def _nodes(value: object) -> Iterator[CedarJson]:

@@ -210,7 +210,7 @@ def rule_from(found: Mapping[str, Any]) -> PolicyRule:
         scope=Scope(principal=found["principal"], actions=tuple(found["actions"]), resource=found["resource"]),
         max_duration=parse_duration(found["max_duration"]) if found["max_duration"] else None,
         named=tuple(found["named"]),
-        samples=tuple((member, text) for member, text in found["samples"]),
+        samples=tuple((member, text, pattern) for member, text, pattern in found["samples"]),
         cedar_json=found["cedar_json"],
     )
 

@@ -35,9 +35,9 @@ def nearest(
         decision = snapshot.decide(member, action, resource, context)
         if decision.allowed:
             return Nearest(policies=decision.policies, group=group)
-        if not decision.errors and (obligations := lifting(snapshot, member, action, resource, context)):
-            found.append(Nearest(policies=(), group=group, obligations=obligations))
-    return min(found, key=lambda each: len(each.obligations), default=None)
+        if not decision.errors and (steps := lifting(snapshot, member, action, resource, context)):
+            found.append(Nearest(policies=(), group=group, steps=steps))
+    return min(found, key=lambda each: len(each.steps), default=None)
 
 
 def _groups(snapshot: PolicySnapshot, caller: Caller) -> Iterator[str]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from broker.authorization.loading import load_snapshot
 from broker.authorization.nearest import nearest
-from broker.authorization.obligations import lifting
+from broker.authorization.obligations import liftable, lifting
 from broker.errors import PoliciesUnavailable
-from broker.model import Health
+from broker.model import Health, Obligation, PolicySource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from broker.authorization.snapshot import PolicySnapshot
@@ -28,8 +28,10 @@ Stamp = frozenset[tuple[str, int, int, int]]
 class Policies:
     """The policies of one directory. Used on the event loop; checking and indexing happen elsewhere."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, strong_logins: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Keep `directory`; `strong_logins` are the `acr` values that count as multi-factor, by the issuer's name."""
         self._directory = directory
+        self._strong_logins = strong_logins or {}
         self._snapshot: PolicySnapshot | None = None
         self._trouble = ""
         self._seen: Stamp | None = None
@@ -123,7 +125,28 @@ class Policies:
         decision = snapshot.decide(caller, action, resource, context)
         if decision.allowed or decision.errors or not obliging:
             return decision
-        return replace(decision, obligations=lifting(snapshot, caller, action, resource, context))
+        strong = tuple(self._strong_logins.get(caller.issuer, ()))
+        steps = lifting(snapshot, caller, action, resource, context)
+        named = (replace(step, acr_values=strong) if step.obligation is Obligation.MFA else step for step in steps)
+        return replace(decision, steps=tuple(named))
+
+    def within_reach(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> bool:
+        """Tell whether this is allowed, or would be after some step that the caller can take.
+
+        Raises:
+            PoliciesUnavailable: nothing was loaded.
+        """
+        snapshot = self.snapshot
+        decision = snapshot.decide(caller, action, resource, context)
+        if decision.allowed or decision.errors:
+            return decision.allowed
+        return liftable(snapshot, caller, action, resource, context)
+
+    def sources(self, policies: Iterable[str]) -> tuple[PolicySource, ...]:
+        """Answer where policies of the set in force stand."""
+        rules = self.snapshot.rules
+        found = (rules[name] for name in policies if name in rules)
+        return tuple(PolicySource(id=rule.id, file=rule.file, line=rule.line) for rule in found)
 
     async def decide_each(
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext

@@ -25,7 +25,7 @@ class PolicyRule:
     """A checked policy. `cedar_json` is its JSON form, from which slices are built without parsing any text.
 
     `named` are the principals and groups that it names anywhere, as `Type::id`; `samples` are texts that fit its
-    `like` patterns, as (`reason` or `ticket`, text).
+    `like` patterns, as (`reason` or `ticket`, text, pattern).
     """
 
     id: str
@@ -37,7 +37,7 @@ class PolicyRule:
     scope: Scope
     max_duration: timedelta | None
     named: tuple[str, ...]
-    samples: tuple[tuple[str, str], ...]
+    samples: tuple[tuple[str, str, str], ...]
     cedar_json: str
 
 

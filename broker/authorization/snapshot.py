@@ -60,6 +60,7 @@ class PolicySnapshot:
         self._index = _index(self.rules.values())
         self._slices: OrderedDict[tuple[int, ...], Slice] = OrderedDict()
         self._cached_policies = 0
+        self._about: dict[Action, tuple[PolicyRule, ...]] = {}
         self._resources: OrderedDict[str, Entities] = OrderedDict()
         self._pairs: OrderedDict[tuple[str, str], Entities] = OrderedDict()
         self.max_slices = MAX_SLICES
@@ -106,6 +107,12 @@ class PolicySnapshot:
             self._slices.move_to_end(key)
             return hit
         return self._keep(key, build_slice(tuple(rule for _, rules in found for rule in rules)))
+
+    def rules_about(self, action: Action) -> tuple[PolicyRule, ...]:
+        """Answer the policies that speak of an action."""
+        if action not in self._about:
+            self._about[action] = tuple(rule for rule in self.rules.values() if action.value in rule.scope.actions)
+        return self._about[action]
 
     @property
     def cached_slices(self) -> int:

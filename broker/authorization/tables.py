@@ -65,7 +65,7 @@ def ask(snapshot: PolicySnapshot, case: Case) -> Decision:
     decision = snapshot.decide(*question)
     if decision.allowed or case.obligations is None:
         return decision
-    return replace(decision, obligations=lifting(snapshot, *question))
+    return replace(decision, steps=lifting(snapshot, *question))
 
 
 def describe_expectation(case: Case) -> str:

@@ -6,8 +6,9 @@ import os
 from functools import partial
 
 from broker.cli import durations, output
-from broker.cli.service import service
+from broker.cli.stepping import step_by_step
 from broker.client import BrokerProblem, Misconfigured, new_idempotency_key
+from broker.client.purpose import Purpose
 from broker.client.waiting import patiently
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from broker.client import Broker
     from broker.client.documents import CredentialDocument
-    from broker.client.lease import Purpose
 
 _TRUE_OF_ALL = "The certificate is checked at login only"
 """How a warning of the service begins that the help and the answer itself say too; to hear it each time is noise."""
@@ -40,6 +40,9 @@ def add_purpose(parser: ArgumentParser) -> None:
     """Add what policies may ask for."""
     add_reasons(parser, os.environ)
     parser.add_argument("--break-glass", action="store_true", help="ask by the policies for emergencies")
+    parser.add_argument(
+        "--no-input", action="store_true", help="ask nothing at the terminal: exit 6 when more is needed"
+    )
 
 
 def add_reasons(parser: ArgumentParser, environment: Mapping[str, str]) -> None:
@@ -52,18 +55,16 @@ def add_reasons(parser: ArgumentParser, environment: Mapping[str, str]) -> None:
 
 def ask(arguments: Namespace, protocol: str | None = None, idempotency_key: str = "") -> CredentialDocument:
     """Ask for the credential, under one key over all attempts, and say its warnings. Raises a ClientError."""
-    with service() as broker:
-        asking = partial(
-            broker.credential,
-            arguments.instance,
-            protocol=protocol,
-            reason=arguments.reason,
-            ticket=arguments.ticket,
-            break_glass=arguments.break_glass,
-            idempotency_key=idempotency_key or new_idempotency_key(),
-        )
+    purpose = Purpose(arguments.reason, arguments.ticket, break_glass=arguments.break_glass)
+    key = idempotency_key or new_idempotency_key()
+
+    def attempt(broker: Broker) -> CredentialDocument:
+        asking = partial(broker.credential, arguments.instance, protocol=protocol, **purpose.document())
         with output.Progress(arguments.wait) as progress:
-            credential = patiently(asking, arguments.wait, progress.notice, sleep=progress.sleep)
+            asked = partial(asking, idempotency_key=key)
+            return patiently(asked, arguments.wait, progress.notice, sleep=progress.sleep)
+
+    credential = step_by_step(attempt, purpose, may_ask=not arguments.no_input)
     _warn(credential)
     return credential
 
@@ -76,28 +77,39 @@ def _warn(credential: CredentialDocument) -> None:
 
 
 def granted(
-    instance: str, protocol: str, purpose: Purpose, seconds: float, usable: Callable[[CredentialDocument], None]
+    instance: str,
+    protocol: str,
+    purpose: Purpose,
+    seconds: float,
+    usable: Callable[[CredentialDocument], None],
+    *,
+    may_ask: bool = True,
 ) -> CredentialDocument:
     """Ask for a credential that a person uses at once, as long as it helps; say until when it holds, and its warnings.
 
     Args:
         instance: a bare name, or `account/region/name`.
         protocol: `ssh` or `rdp`.
-        purpose: what for.
+        purpose: what for; what is asked for at the terminal is put into it.
         seconds: how long to wait for what is not ready yet.
         usable: raises NotReady for a credential that is of no use yet; another one is asked for then.
+        may_ask: whether a person may be asked at the terminal.
 
     Raises:
         ClientError: there is none to be had.
     """
-    with service() as broker, output.Progress(seconds) as progress:
-        attempt = _Attempt(broker, instance, protocol, purpose, usable)
-        try:
-            credential = patiently(attempt, seconds, progress.notice, sleep=progress.sleep)
-        except BrokerProblem as problem:
-            if problem.code == "protocol_not_supported":
-                problem.next = f"`broker {'rdp' if protocol == 'ssh' else 'ssh'} {instance}` opens it"
-            raise
+
+    def attempt(broker: Broker) -> CredentialDocument:
+        with output.Progress(seconds) as progress:
+            asked = _Attempt(broker, instance, protocol, purpose, usable)
+            return patiently(asked, seconds, progress.notice, sleep=progress.sleep)
+
+    try:
+        credential = step_by_step(attempt, purpose, may_ask=may_ask)
+    except BrokerProblem as problem:
+        if problem.code == "protocol_not_supported":
+            problem.next = f"`broker {'rdp' if protocol == 'ssh' else 'ssh'} {instance}` opens it"
+        raise
     from broker.cli.times import clock
 
     output.talk(f"{instance} is open until {clock(credential['lease']['expires_at'])}")

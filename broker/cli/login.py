@@ -75,6 +75,22 @@ def run(arguments: Namespace) -> int:
     return Exit.OK
 
 
+def log_in_again(acr: str, max_age: int | None) -> None:
+    """Log in as before, more strongly or more recently; raises a ClientError.
+
+    Args:
+        acr: which kinds of login would do, in a row (RFC 9470); "" for any.
+        max_age: how many seconds ago it may have been at most; None for any.
+    """
+    from argparse import Namespace
+
+    service = remembered_service(os.environ, os.environ.get("BROKER_URL", "").rstrip("/"))
+    before = service.issuer if service else ""
+    offered = _offered(service.metadata()) if service else {}
+    name = next((name for name, issuer in offered.items() if issuer["issuer"] == before), "")
+    run(Namespace(url=None, issuer=name, device=False, no_browser=False, ca_file=None, acr=acr, max_age=max_age))
+
+
 def _service(arguments: Namespace) -> Service:
     """Answer the service that is meant; what it was reached by before is used again."""
     url = (arguments.url or os.environ.get("BROKER_URL", "")).rstrip("/")

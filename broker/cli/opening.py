@@ -15,7 +15,8 @@ from broker.client.whose import person, service_url
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from broker.client.documents import CredentialDocument
-    from broker.client.lease import Lease, Purpose
+    from broker.client.lease import Lease
+    from broker.client.purpose import Purpose
 
 
 def opened(instance: str, purpose: Purpose, seconds: float) -> Lease:

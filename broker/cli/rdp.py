@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from broker.cli.parsing import Parser
     from broker.client.documents import CredentialDocument
-    from broker.client.lease import Purpose
+    from broker.client.purpose import Purpose
 
 EPILOG = """\
 The server has to show the certificate that AWS names for the instance, and to authenticate before

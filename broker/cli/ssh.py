@@ -12,7 +12,7 @@ from broker.cli.opening import opened
 from broker.cli.parsing import guide
 from broker.client import Misconfigured
 from broker.client import ssh as client
-from broker.client.lease import Purpose
+from broker.client.purpose import Purpose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def _match(name: str, files: Path, seconds: int) -> int:
 def _open(name: str, files: Path, seconds: int) -> None:
     from broker.cli.opening import opened
     from broker.client import ssh_hosts
-    from broker.client.lease import Purpose
+    from broker.client.purpose import Purpose
 
     purpose = Purpose(os.environ.get("BROKER_REASON", ""), os.environ.get("BROKER_TICKET", ""))
     ssh_hosts.write(name, opened(name, purpose, seconds), files)

@@ -5,6 +5,21 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 
+class StepDocument(TypedDict, total=False):
+    """One step that would turn a refusal into a permit; only what the policies tell is there.
+
+    `obligation` is `mfa`, `fresh_login`, `reason`, `ticket`, `approval` or `review`. `acr_values` and `max_age`
+    (seconds) are those of RFC 9470; `pattern` is what a reason or ticket has to look like, with `*` for any text.
+    """
+
+    obligation: str
+    acr_values: list[str]
+    max_age: int
+    pattern: str
+    approvals: int
+    approvers: list[str]
+
+
 class Problem(TypedDict, total=False):
     """A refusal (RFC 9457)."""
 
@@ -17,6 +32,7 @@ class Problem(TypedDict, total=False):
     next: str
     upstream_code: str
     choices: list[str]
+    steps: list[StepDocument]
 
 
 class ProofDocument(TypedDict):
@@ -79,19 +95,30 @@ class DecidedDocument(TypedDict):
 
 
 class NearestDocument(TypedDict):
-    """One group more, and perhaps obligations beside, would allow it; `policies` are those that would decide."""
+    """One group more, and perhaps steps beside, would allow it; `policies` are those that would decide."""
 
     group: str
     policies: list[str]
     obligations: list[str]
+    steps: NotRequired[list[StepDocument]]
+
+
+class PolicySourceDocument(TypedDict):
+    """Where a policy stands, by its `@id`."""
+
+    id: str
+    file: str
+    line: int
 
 
 class DecisionDocument(TypedDict):
-    """The answer of `POST /v1/decisions`; `obligations` are what would turn a denial into a permit."""
+    """The answer of `POST /v1/decisions`; `obligations` are what would turn a denial into a permit, `steps` how."""
 
     decision: Literal["allow", "deny"]
     policies: list[str]
     obligations: list[str]
+    steps: NotRequired[list[StepDocument]]
+    deciding: NotRequired[list[PolicySourceDocument]]
     forbidden_by: NotRequired[list[str]]
     nearest: NotRequired[NearestDocument]
 

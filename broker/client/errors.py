@@ -14,7 +14,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as in typing, whose import alone would cost a command ten milliseconds
 if TYPE_CHECKING:
-    from broker.client.documents import Problem
+    from broker.client.documents import Problem, StepDocument
 
 
 class ClientError(Exception):
@@ -67,7 +67,8 @@ class BrokerProblem(ClientError):
     """The service refused, in its own words.
 
     `code` is the stable one of the contract, or "" when something in between answered (a proxy).
-    `next` says what to do now, `retry_after` is in seconds and None where waiting does not help.
+    `next` says what to do now and `steps` says it to programs; `retry_after` is in seconds and None where waiting does
+    not help.
     """
 
     def __init__(self, status: int, problem: Problem, retry_after: int | None = None) -> None:
@@ -78,5 +79,6 @@ class BrokerProblem(ClientError):
         self.request_id = str(problem.get("request_id", ""))
         self.upstream_code = str(problem.get("upstream_code", ""))
         self.choices = [str(choice) for choice in problem.get("choices", [])]
+        self.steps: list[StepDocument] = list(problem.get("steps", []))
         self.retry_after = retry_after
         super().__init__(self.detail)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from broker.client.access import Access
-    from broker.client.documents import Problem
+    from broker.client.documents import Problem, StepDocument
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of the longest answer that is read."""
@@ -212,7 +212,25 @@ def _as_problem(document: dict[str, object] | None) -> Problem:
     choices = (document or {}).get("choices")
     if isinstance(choices, list):
         problem["choices"] = [choice for choice in choices if isinstance(choice, str)]
+    steps = (document or {}).get("steps")
+    if isinstance(steps, list):
+        problem["steps"] = [_as_step(step) for step in steps if isinstance(step, dict)]
     return problem
+
+
+def _as_step(document: dict[str, object]) -> StepDocument:
+    """Keep the members of a step that have the right type."""
+    step: StepDocument = {}
+    for name in ("obligation", "pattern"):
+        if isinstance(value := document.get(name), str):
+            step[name] = value
+    for number in ("max_age", "approvals"):
+        if isinstance(value := document.get(number), int):
+            step[number] = value
+    for several in ("acr_values", "approvers"):
+        if isinstance(value := document.get(several), list):
+            step[several] = [each for each in value if isinstance(each, str)]
+    return step
 
 
 def _distrust(where: str, why: str, ca_file: str | None) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from broker.client.documents import CredentialDocument
+    from broker.client.purpose import Purpose
 
 STATE = "lease.json"
 """Written last: without it a folder holds nothing that is used."""
@@ -26,24 +27,6 @@ MARGIN = 60.0
 _CERTIFICATE, _KNOWN_HOSTS, _KEY = "id-cert.pub", "known_hosts", "id"
 _HOST_KEY = re.compile(r"(\S+) [a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}", re.ASCII)
 _PORTS = range(1, 65536)
-
-
-class Purpose:
-    """What a credential is asked for. Without any of it, every credential that is good will do."""
-
-    def __init__(self, reason: str = "", ticket: str = "", *, break_glass: bool = False) -> None:
-        self.reason = reason
-        self.ticket = ticket
-        self.break_glass = break_glass
-
-    def document(self) -> dict[str, Any]:
-        """Answer it as the members of a request."""
-        return {"reason": self.reason, "ticket": self.ticket, "break_glass": self.break_glass}
-
-    def is_met_by(self, lease: Lease) -> bool:
-        """Tell whether a credential was granted for this very purpose, or there is none."""
-        mine = self.document()
-        return not any(mine.values()) or mine == lease.purpose
 
 
 class Lease:

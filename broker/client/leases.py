@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker.client.documents import CredentialDocument
-    from broker.client.lease import Purpose
+    from broker.client.purpose import Purpose
 
 QUEUE_SECONDS = 60.0
 """For one answer of the service, by another process that is asking for the same."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker.approvals.facts import Person
 from broker.errors import BrokerError, Denied, NotFound
-from broker.issuing.desk import refusal
+from broker.issuing.refusals import refusal
 from broker.issuing.rooms import Inventory, Policies
 from broker.model import Action, Caller, Clock, Decision, Instance, InstanceRef, RequestContext, Source
 
@@ -74,8 +74,7 @@ class Answering:
         for ref in refs:
             if ref not in found:
                 instance = await self.instance(ref) or remembered.get(ref)
-                decision = self._decide(caller, instance, source) if instance else None
-                found[ref] = decision is not None and (decision.allowed or bool(decision.obligations))
+                found[ref] = instance is not None and self._may(caller, instance, source)
         return [found[ref] for ref in refs]
 
     async def instance(self, ref: InstanceRef) -> Instance | None:
@@ -83,6 +82,10 @@ class Answering:
         found = await self._inventory.find(str(ref))
         return found[0] if found else None
 
-    def _decide(self, caller: Caller, instance: Instance, source: Source, reason: str = "") -> Decision:
+    def _may(self, caller: Caller, instance: Instance, source: Source) -> bool:
+        context = RequestContext(now=self._clock(), source_ip=source.ip)
+        return self._policies.within_reach(caller, Action.APPROVE, instance, context)
+
+    def _decide(self, caller: Caller, instance: Instance, source: Source, reason: str) -> Decision:
         context = RequestContext(now=self._clock(), source_ip=source.ip, reason=reason)
         return self._policies.decide(caller, Action.APPROVE, instance, context, obliging=True)

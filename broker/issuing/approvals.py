@@ -28,8 +28,9 @@ from broker.approvals.requests import (
 )
 from broker.errors import BrokerError, Denied, InvalidRequest, NotFound, RequestClosed, Superseded
 from broker.issuing.answering import Answering, Verb
-from broker.issuing.desk import Asking, refusal
+from broker.issuing.desk import Asking
 from broker.issuing.finding import find
+from broker.issuing.refusals import refusal
 from broker.issuing.rooms import Inventory, Ledger, Policies, StoredThread, Threads
 from broker.model import (
     Action,
@@ -320,8 +321,8 @@ def _imagined(asking: Asking, instance: InstanceRef, protocol: Protocol, now: da
 
 def _without_approval(decision: Decision) -> BrokerError:
     """Answer why no approval helps: what a request itself must hold is missing, or nothing would be enough."""
-    mine = tuple(each for each in decision.obligations if each in {Obligation.REASON, Obligation.TICKET})
-    return refusal(replace(decision, obligations=mine))
+    mine = (step for step in decision.steps if step.obligation in {Obligation.REASON, Obligation.TICKET})
+    return refusal(replace(decision, steps=tuple(mine)))
 
 
 def _event(request: AccessRequest, verb: Verb) -> Event:

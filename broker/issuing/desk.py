@@ -17,20 +17,14 @@ from uuid import uuid4
 from broker.approvals.locks import Lock
 from broker.approvals.requests import AccessRequest
 from broker.errors import (
-    ApprovalRequired,
     BrokerError,
     BudgetExhausted,
     Denied,
-    HostKeyChanged,
-    Locked,
-    ProtocolNotSupported,
-    ReasonRequired,
     Refused,
     ReviewRequired,
-    StepUpRequired,
-    TicketRequired,
 )
 from broker.issuing.finding import find
+from broker.issuing.refusals import changed, locked, refusal, unspoken
 from broker.issuing.rooms import (
     Approvals,
     Budgets,
@@ -57,11 +51,10 @@ from broker.model import (
     Lease,
     Obligation,
     Opened,
-    Platform,
     Protocol,
     RequestContext,
     Source,
-    rfc3339,
+    Step,
 )
 
 GLASS_BROKEN: Final = (
@@ -170,7 +163,7 @@ class CredentialDesk:
         if not decision.allowed:
             raise await self._refuse(known, refusal(decision))
         if protocol is not instance.platform.protocol:
-            raise await self._refuse(known, _unspoken(instance.platform))
+            raise await self._refuse(known, unspoken(instance.platform))
 
         lease_id = uuid4().hex
         known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
@@ -182,7 +175,7 @@ class CredentialDesk:
             pinned = await self._host_keys.pinned(instance.ref)
             if pinned is not None and not pinned.issuperset(named):
                 known = replace(known, details={**known.details, "host_keys": named})
-                raise _changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
+                raise changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
             opened = await self._vault.open(details, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
@@ -209,7 +202,7 @@ class CredentialDesk:
         """Hold a first issue to the pins once more: of two at once, the one that is first in the log has pinned."""
         try:
             if not (await self._host_keys.pinned(instance) or frozenset()).issuperset(named):
-                raise _changed(instance)  # noqa: TRY301 -- recorded as any other reason to keep it
+                raise changed(instance)  # noqa: TRY301 -- recorded as any other reason to keep it
         except BaseException as error:
             kept = _failed(replace(issued, credential=None, expires_at=None, details=_thread(issued)), error)
             await self._ledger.append(replace(kept, event="credential.withheld", outcome="failure"))
@@ -230,8 +223,9 @@ class CredentialDesk:
         ruling = await self._decide(asking, instance, protocol)
         decision = ruling.decision
         if ruling.breaks_glass and await self._glass.owed(asking.caller):
-            return replace(decision, allowed=False, policies=(), obligations=(Obligation.REVIEW,))
-        if decision.allowed or decision.obligations:
+            return replace(decision, allowed=False, policies=(), steps=(Step(obligation=Obligation.REVIEW),))
+        decision = replace(decision, sources=self._policies.sources(decision.policies))
+        if decision.allowed or decision.steps:
             return decision
         context = asking.context(self._clock())
         if not self._policies.decide(asking.caller, Action.LIST, instance, context).allowed:
@@ -247,7 +241,7 @@ class CredentialDesk:
         context = asking.context(self._clock())
         decision = self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
         if decision.allowed and not context.reason.strip():  # whoever reviews it must have something to go by
-            decision = replace(decision, allowed=False, policies=(), obligations=(Obligation.REASON,))
+            decision = replace(decision, allowed=False, policies=(), steps=(Step(obligation=Obligation.REASON),))
         return Ruling(decision=decision, breaks_glass=decision.allowed)
 
     async def _decide_ordinary(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
@@ -292,15 +286,6 @@ class CredentialDesk:
         return error
 
 
-def locked(lock: Lock) -> Locked:
-    """Say what whoever locked it wrote, and how long it lasts."""
-    until = f" Until {rfc3339(lock.until)}." if lock.until else ""
-    return Locked(
-        detail=f"The {lock.kind} {lock.target} is locked: {lock.message}{until}",
-        next_step=f"Talk to {lock.created_by}, who locked it.",
-    )
-
-
 def _about_glass(asking: Asking, ruling: Ruling) -> tuple[str, ...]:
     """Answer what whoever asked to break the glass should know."""
     if not asking.request.break_glass:
@@ -310,20 +295,6 @@ def _about_glass(asking: Asking, ruling: Ruling) -> tuple[str, ...]:
 
 def _thread(event: Event) -> dict[str, str]:
     return {"thread": str(event.details["thread"])} if "thread" in event.details else {}
-
-
-def _changed(instance: InstanceRef) -> HostKeyChanged:
-    return HostKeyChanged(
-        detail="AWS names host keys for this instance that are not the ones it was pinned to, so nothing was issued.",
-        next_step="Find out whether the instance was rebuilt or made new keys. If so, somebody who may approve accepts"
-        f" them by `broker hosts accept {instance}`.",
-    )
-
-
-def _unspoken(platform: Platform) -> ProtocolNotSupported:
-    return ProtocolNotSupported(
-        detail=f"The platform of this instance is {platform}, which speaks {platform.protocol}."
-    )
 
 
 def _failed(event: Event, error: BaseException) -> Event:
@@ -354,29 +325,3 @@ def _end(now: datetime, caller: Caller, decision: Decision, opened: Opened, requ
     by_policy = now + decision.max_duration if decision.max_duration else None
     approved = request.ends_at if request else None
     return max(now, min(filter(None, (opened.expires_at, by_policy, approved, caller.token_expires_at))))
-
-
-_NEXT = {
-    Obligation.MFA: "log in again with a second factor",
-    Obligation.FRESH_LOGIN: "log in again",
-    Obligation.REASON: "give a reason",
-    Obligation.TICKET: "give a ticket",
-    Obligation.APPROVAL: "have it approved",
-    Obligation.REVIEW: "have your last break-glass use reviewed",
-}
-_REFUSALS: dict[Obligation, type[Refused]] = {
-    Obligation.MFA: StepUpRequired,
-    Obligation.FRESH_LOGIN: StepUpRequired,
-    Obligation.REASON: ReasonRequired,
-    Obligation.TICKET: TicketRequired,
-    Obligation.APPROVAL: ApprovalRequired,
-    Obligation.REVIEW: ReviewRequired,
-}
-
-
-def refusal(decision: Decision) -> Refused:
-    """Answer the error that names the first obligation, and in `next` all of them."""
-    if not decision.obligations:
-        return Denied("; ".join(decision.errors))
-    steps = " and ".join(_NEXT[obligation] for obligation in decision.obligations)
-    return _REFUSALS[decision.obligations[0]](next_step=f"To get in, {steps}.")

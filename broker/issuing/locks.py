@@ -19,7 +19,7 @@ from broker.approvals.facts import read
 from broker.approvals.locks import CREATED, EXPIRED, REMOVED, Lock, LockKind, lock_of
 from broker.errors import AuditUnavailable, BrokerError, InvalidRequest, Locked, NotFound, RequestClosed, Superseded
 from broker.issuing.answering import Verb
-from broker.issuing.desk import locked, refusal
+from broker.issuing.refusals import locked, refusal
 from broker.issuing.rooms import Inventory, Ledger, Policies, StoredThread, Threads
 from broker.model import (
     Action,
@@ -241,11 +241,10 @@ class LockDesk:
 
     def _may_see(self, caller: Caller, source: Source, lock: Lock) -> bool:
         context = RequestContext(now=self._clock(), source_ip=source.ip)
-        decisions = (
-            self._policies.decide(caller, Action.LOCK, account, context, obliging=True)
+        return all(
+            self._policies.within_reach(caller, Action.LOCK, account, context)
             for account in self._concerned(lock.kind, lock.target)
         )
-        return all(decision.allowed or decision.obligations for decision in decisions)
 
     async def _read(self, id: str) -> Lock:  # noqa: A002 - as above
         stored = await self._threads.thread(id)

@@ -21,6 +21,7 @@ from broker.model import (
     InstanceRef,
     Nearest,
     Opened,
+    PolicySource,
     Protocol,
     Receipt,
     RequestContext,
@@ -54,6 +55,14 @@ class Policies(Interface):
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
     ) -> Sequence[Decision]:
         """Answer the same question for many instances, in their order."""
+        ...
+
+    def within_reach(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> bool:
+        """Tell whether this is allowed, or would be after some step that the caller can take."""
+        ...
+
+    def sources(self, policies: Iterable[str]) -> tuple[PolicySource, ...]:
+        """Answer where policies stand."""
         ...
 
     def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:

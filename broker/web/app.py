@@ -221,8 +221,19 @@ def _challenges(error: BrokerError, metadata: str) -> Iterator[str]:
     """Answer the challenges of RFC 6750, RFC 9449, RFC 9470 and RFC 9728."""
     kind = "insufficient_user_authentication" if isinstance(error, StepUpRequired) else "invalid_token"
     proof = "use_dpop_nonce" if isinstance(error, NonceNeeded) else kind
-    yield f'Bearer error="{kind}", resource_metadata="{metadata}"'
-    yield f'DPoP error="{proof}", algs="{_ALGORITHMS}", resource_metadata="{metadata}"'
+    asked = "".join(_asked(error)) if isinstance(error, StepUpRequired) else ""
+    yield f'Bearer error="{kind}"{asked}, resource_metadata="{metadata}"'
+    yield f'DPoP error="{proof}"{asked}, algs="{_ALGORITHMS}", resource_metadata="{metadata}"'
+
+
+def _asked(error: StepUpRequired) -> Iterator[str]:
+    """Answer the parameters of RFC 9470, section 3: which login would do. Both stand in quotes, as in its examples."""
+    yield f', error_description="{error.sentence}"'
+    for step in error.steps:
+        if step.acr_values:
+            yield f', acr_values="{" ".join(map(_printable, step.acr_values))}"'
+        if step.max_age is not None:
+            yield f', max_age="{step.max_age}"'
 
 
 def _client_certificate(request: web.Request) -> bytes:

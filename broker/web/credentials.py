@@ -24,6 +24,7 @@ from broker.model import (
 from broker.model import Protocol as AccessProtocol
 from broker.web.encoding import base64_text
 from broker.web.parsing import Line
+from broker.web.problems import StepOut
 from broker.web.routes import Answer, Guarded, Input, Nothing, Output, Visit
 
 
@@ -126,23 +127,35 @@ class CredentialOut(Output):
 
 
 class NearestOut(Output):
-    """One group more, and perhaps obligations beside, would allow it; `policies` are those that would decide."""
+    """One group more, and perhaps steps beside, would allow it; `policies` are those that would decide."""
 
     group: str
     policies: list[str]
     obligations: list[str]
+    steps: list[StepOut]
+
+
+class PolicySourceOut(Output):
+    """Where a policy stands, by its `@id`."""
+
+    id: str
+    file: str
+    line: int
 
 
 class DecisionAnswer(Output):
     """What the policies would say.
 
-    `obligations` are what would turn a denial into a permit. For who may know of the instance, `forbidden_by` names
-    the policies that forbid it, and `nearest` what would allow it.
+    `obligations` are what would turn a denial into a permit, and `steps` the same exactly. For who may know of the
+    instance, `forbidden_by` names the policies that forbid it, `nearest` what would allow it, and `deciding` where the
+    policies stand that decided, or forbid.
     """
 
     decision: Literal["allow", "deny"]
     policies: list[str]
     obligations: list[str]
+    steps: list[StepOut] | None = None
+    deciding: list[PolicySourceOut] | None = None
     forbidden_by: list[str] | None = None
     nearest: NearestOut | None = None
 
@@ -153,6 +166,8 @@ class DecisionAnswer(Output):
             decision="allow" if decision.allowed else "deny",
             policies=list(decision.policies) if decision.allowed else [],
             obligations=[str(obligation) for obligation in decision.obligations],
+            steps=[StepOut.of(step) for step in decision.steps] or None,
+            deciding=[PolicySourceOut(id=each.id, file=each.file, line=each.line) for each in decision.sources] or None,
             forbidden_by=None if decision.allowed else list(decision.policies) or None,
             nearest=_nearest(decision.nearest),
         )
@@ -162,7 +177,10 @@ def _nearest(nearest: Nearest | None) -> NearestOut | None:
     if nearest is None:
         return None
     return NearestOut(
-        group=nearest.group, policies=list(nearest.policies), obligations=[str(each) for each in nearest.obligations]
+        group=nearest.group,
+        policies=list(nearest.policies),
+        obligations=[str(each) for each in nearest.obligations],
+        steps=[StepOut.of(step) for step in nearest.steps],
     )
 
 

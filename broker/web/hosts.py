@@ -12,7 +12,7 @@ from broker import errors
 from broker.audit.stores import StoredHostKeys
 from broker.audit.views import Views
 from broker.issuing import rooms
-from broker.issuing.desk import refusal
+from broker.issuing.refusals import refusal
 from broker.model import (
     Action,
     Caller,

@@ -230,7 +230,7 @@ class Instances:
         # Finding out what would lift a denial takes a dozen decisions: others get their turn in between.
         await asyncio.sleep(0)
         protocol = instance.platform.protocol
-        decision = self._policies.decide(caller, Action(protocol), instance, self._context(source), obliging=True)
+        reachable = self._policies.within_reach(caller, Action(protocol), instance, self._context(source))
         return InstanceOut(
             account=instance.ref.account,
             region=instance.ref.region,
@@ -240,7 +240,7 @@ class Instances:
             bundle=instance.bundle,
             state=instance.state,
             tags=dict(instance.tags),
-            protocols=[str(protocol)] if decision.allowed or decision.obligations else [],
+            protocols=[str(protocol)] if reachable else [],
             warnings=[*instance.warnings],
         )
 

@@ -23,6 +23,7 @@ from broker.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
+from broker.model import Obligation, Step
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -46,8 +47,35 @@ _STATUS: dict[type[BrokerError], HTTPStatus] = {
 }
 
 
+class StepOut(BaseModel):
+    """One step that would turn a refusal into a permit, as exactly as the policies tell; null where they do not.
+
+    `acr_values` and `max_age` (seconds) are those of RFC 9470; `pattern` is what a reason or ticket has to look like,
+    with `*` for any text; `approvals` is how many are needed, and `approvers` whom the policies name.
+    """
+
+    obligation: Obligation
+    acr_values: list[str] | None = None
+    max_age: int | None = None
+    pattern: str | None = None
+    approvals: int | None = None
+    approvers: list[str] | None = None
+
+    @classmethod
+    def of(cls, step: Step) -> StepOut:
+        """Write a step down."""
+        return cls(
+            obligation=step.obligation,
+            acr_values=list(step.acr_values) or None,
+            max_age=step.max_age,
+            pattern=step.pattern or None,
+            approvals=step.approvals or None,
+            approvers=list(step.approvers) or None,
+        )
+
+
 class Problem(BaseModel):
-    """The body of every error (RFC 9457). `code` is stable; `next` says what to do now."""
+    """The body of every error (RFC 9457). `code` is stable; `next` says what to do now, `steps` says it to programs."""
 
     type: str
     title: str
@@ -56,6 +84,7 @@ class Problem(BaseModel):
     code: str
     request_id: str
     next: str | None = None
+    steps: list[StepOut] | None = None
     choices: list[str] | None = None
     upstream_code: str | None = None
     retry_after: int | None = None
@@ -76,6 +105,7 @@ def problem(error: BrokerError, request_id: str, status: HTTPStatus | None = Non
         code=error.code,
         request_id=request_id,
         next=error.next_step or None,
+        steps=[StepOut.of(step) for step in error.steps] or None if isinstance(error, Refused) else None,
         choices=list(error.choices) or None,
         upstream_code=error.upstream_code or None,
         retry_after=error.retry_after,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from broker.authorization.nearest import nearest
-from broker.model import Action, Caller, Instance, Nearest, Obligation, RequestContext
+from broker.model import Action, Caller, Instance, Nearest, Obligation, RequestContext, Step
 from tests.authorization.quick import quick
 
 
@@ -40,7 +40,7 @@ def test_the_group_that_needs_less_beside_is_nearer(outsider: Caller, web: Insta
         @id("b") permit(principal in Group::"corp/b", action == Action::"ssh", resource) when { context.reason != "" };
     """)
     found = nearest(policies, outsider, Action.SSH, web, context)
-    assert found == Nearest(group="b", obligations=(Obligation.REASON,))
+    assert found == Nearest(group="b", steps=(Step(obligation=Obligation.REASON),))
 
 
 def test_a_forbid_that_stands_anyway_has_nothing_near(outsider: Caller, web: Instance, context: RequestContext) -> None:

@@ -3,17 +3,23 @@ from datetime import timedelta
 
 import pytest
 
-from broker.authorization.obligations import lifting
-from broker.model import Action, Caller, Instance, Obligation, RequestContext
+from broker.authorization.obligations import liftable, lifting
+from broker.model import Action, Caller, Instance, Obligation, RequestContext, Step
 from tests.authorization.quick import quick
 
-MFA, FRESH, REASON, TICKET, APPROVAL = Obligation
+MFA, FRESH, REASON, TICKET, APPROVAL, _ = Obligation
+
+
+def named(steps: tuple[Step, ...]) -> tuple[Obligation, ...]:
+    return tuple(step.obligation for step in steps)
 
 
 def lifted_by(condition: str, caller: Caller, web: Instance, context: RequestContext) -> tuple[Obligation, ...]:
     policies = quick(f'@id("p") permit(principal, action == Action::"ssh", resource) when {{ {condition} }};')
     assert not policies.decide(caller, Action.SSH, web, context).allowed
-    return lifting(policies, caller, Action.SSH, web, context)
+    found = lifting(policies, caller, Action.SSH, web, context)
+    assert liftable(policies, caller, Action.SSH, web, context) == bool(found)
+    return named(lifting(policies, caller, Action.SSH, web, context))
 
 
 RECENT = "context has login_age && context.login_age <= 300"
@@ -78,7 +84,7 @@ def test_a_forbid_that_more_can_lift_is_lifted(alice: Caller, web: Instance, con
         @id("p") permit(principal, action == Action::"ssh", resource) when { context.reason != "" };
         @id("f") forbid(principal, action == Action::"ssh", resource) unless { context.ticket like "OPS-*" };
     """)
-    assert lifting(policies, alice, Action.SSH, web, context) == (REASON, TICKET)
+    assert named(lifting(policies, alice, Action.SSH, web, context)) == (REASON, TICKET)
 
 
 def test_a_forbid_that_nothing_lifts_leaves_nothing_to_do(
@@ -103,3 +109,59 @@ def test_an_error_along_the_way_is_no_permit(alice: Caller, web: Instance, conte
 def test_without_a_permit_in_reach_nothing_is_asked(alice: Caller, web: Instance, context: RequestContext) -> None:
     policies = quick('@id("p") permit(principal in Group::"corp/other", action, resource) when { context.mfa };')
     assert lifting(policies, alice, Action.SSH, web, context) == ()
+
+
+def exactly(policies: str, caller: Caller, web: Instance, context: RequestContext) -> tuple[Step, ...]:
+    return lifting(quick(policies), caller, Action.SSH, web, context)
+
+
+@pytest.mark.parametrize(
+    ("condition", "max_age"),
+    [
+        ("context.login_age <= 900", 900),
+        ("context.login_age < 60", 59),
+        ("context.login_age == 0", 0),
+        ('context.login_age <= 900 || context.login_age <= 3600 && resource.name == "web-1"', 3600),
+        ("true", None),
+    ],
+)
+def test_a_fresh_login_is_asked_for_as_old_as_it_may_be(
+    condition: str, max_age: int | None, alice: Caller, web: Instance, context: RequestContext
+) -> None:
+    known = f"context has login_age && ({condition})"
+    text = f'@id("p") permit(principal, action == Action::"ssh", resource) when {{ {known} }};'
+    old = replace(alice, authenticated_at=context.now - timedelta(days=2) if max_age is not None else None)
+    assert exactly(text, old, web, context) == (Step(obligation=FRESH, max_age=max_age),)
+
+
+def test_a_text_is_asked_for_as_the_policy_has_it(alice: Caller, web: Instance, context: RequestContext) -> None:
+    text = """
+        @id("p") permit(principal, action, resource)
+        when { context.ticket like "OPS-*" && context.reason like "*\\*?*" };
+    """
+    reason, ticket = exactly(text, alice, web, context)
+    assert (reason, ticket) == (Step(obligation=REASON, pattern="*\\*?*"), Step(obligation=TICKET, pattern="OPS-*"))
+
+
+def test_any_text_will_do_where_one_policy_takes_any(alice: Caller, web: Instance, context: RequestContext) -> None:
+    text = """
+        @id("a") permit(principal, action, resource) when { context.ticket like "OPS-*" };
+        @id("b") permit(principal, action, resource) when { context.ticket != "" };
+    """
+    assert exactly(text, alice, web, context) == (Step(obligation=TICKET),)
+
+
+def test_an_approval_says_how_many_and_of_whom(alice: Caller, web: Instance, context: RequestContext) -> None:
+    text = """
+        @id("p") permit(principal, action == Action::"ssh", resource) when { context.approvals >= 2 };
+        @id("ops") permit(principal in Group::"corp/ops", action == Action::"approve", resource)
+        when { context.mfa && context.reason != "" };
+        @id("bob") permit(principal == User::"corp/bob", action == Action::"approve", resource);
+        @id("not-here") permit(
+          principal in Group::"corp/far", action == Action::"approve", resource == Instance::"main/eu-west-1/x"
+        );
+        @id("never") permit(principal in Group::"corp/never", action == Action::"approve", resource);
+        @id("f") forbid(principal in Group::"corp/never", action, resource);
+    """
+    (step,) = exactly(text, alice, web, context)
+    assert step == Step(obligation=APPROVAL, approvals=2, approvers=("group corp/ops", "corp/bob"))

@@ -18,8 +18,9 @@ from broker.client import folders
 from broker.client.agent import Agent
 from broker.client.errors import BrokerProblem, HostKeysUnknown, Misconfigured, NotReady, Unreachable
 from broker.client.keys import certificate_blob
-from broker.client.lease import Lease, Purpose
+from broker.client.lease import Lease
 from broker.client.leases import Leases, forget
+from broker.client.purpose import Purpose
 from tests.doubles.client import ssh_credential
 from tests.real.door import an_agent
 

@@ -27,7 +27,7 @@ class FixedPolicies:
     ) -> Decision:
         """Answer the chosen decision; without `obliging`, without its obligations."""
         self.asked.append((caller, action, resource, context))
-        return self.answer if obliging else replace(self.answer, obligations=())
+        return self.answer if obliging else replace(self.answer, steps=())
 
     async def decide_each(
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext

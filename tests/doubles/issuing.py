@@ -26,6 +26,7 @@ from broker.model import (
     Obligation,
     Opened,
     Platform,
+    PolicySource,
     Protocol,
     Receipt,
     RequestContext,
@@ -33,6 +34,7 @@ from broker.model import (
     Source,
     SshCredential,
     SshKeyPair,
+    Step,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -151,7 +153,7 @@ class TablePolicies:
     ) -> None:
         self._allowed = set(allowed)
         self._emergencies = {*allowed, *emergencies}
-        self._obligations = obligations
+        self._steps = tuple(Step(obligation=each) for each in obligations)
         self._max_duration = max_duration
         self._errors = errors
 
@@ -173,7 +175,7 @@ class TablePolicies:
             policies=("table",) if allowed else (),
             digest="d1",
             max_duration=self._max_duration,
-            obligations=self._obligations if obliging and not allowed and not self._errors else (),
+            steps=self._steps if obliging and not allowed and not self._errors else (),
             errors=self._errors,
         )
 
@@ -181,6 +183,13 @@ class TablePolicies:
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
     ) -> Sequence[Decision]:
         return [self.decide(caller, action, each, context) for each in instances]
+
+    def within_reach(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> bool:
+        decision = self.decide(caller, action, resource, context, obliging=True)
+        return decision.allowed or bool(decision.steps)
+
+    def sources(self, policies: Iterable[str]) -> tuple[PolicySource, ...]:
+        return tuple(PolicySource(id=name, file="table.cedar", line=1) for name in policies)
 
     def nearest(self, caller: Caller, action: Action, resource: Instance, context: RequestContext) -> Nearest | None:
         del caller, action, resource, context

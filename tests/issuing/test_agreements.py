@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,7 @@ class Judge(Policies):
     """The real policies, from a text."""
 
     def __init__(self, text: str) -> None:
+        super().__init__(Path())
         self._snapshot = snapshot_of(text)
 
 
