@@ -20,6 +20,7 @@ import pytest
 
 from tests.end_to_end.conftest import Ran
 from tests.end_to_end.places import LINUX, Place, Running, a_place
+from tests.real.conversation import Conversation
 from tests.real.oidc_provider import OpenIdProvider
 
 pytestmark = pytest.mark.real("node")
@@ -93,7 +94,7 @@ def provider() -> Iterator[OpenIdProvider]:
 
 
 @asynccontextmanager
-async def a_desk(tmp_path: Path, provider: OpenIdProvider) -> AsyncIterator[Desk]:
+async def a_desk(tmp_path: Path, provider: OpenIdProvider, issuer: str = "", policies: str = "") -> AsyncIterator[Desk]:
     folder = tmp_path / "place"
     folder.mkdir()
     async with a_place(folder, [{**LINUX, "name": "web-1"}], issuer=provider.issuer) as place:
@@ -101,7 +102,9 @@ async def a_desk(tmp_path: Path, provider: OpenIdProvider) -> AsyncIterator[Desk
         lines = (
             'audience = "lightsail-broker"\ncli_client_id = "cli"\ncli_scopes = ["openid", "offline_access", "creds"]\n'
         )
-        settings.write_text(settings.read_text().replace('audience = "lightsail-broker"\n', lines))
+        settings.write_text(settings.read_text().replace('audience = "lightsail-broker"\n', lines + issuer))
+        if policies:
+            (folder / "policies" / "all.cedar").write_text(policies)
         async with place.serving() as service:
             (tmp_path / "home").mkdir()
             yield Desk(place, service, provider, tmp_path / "home")
@@ -111,6 +114,43 @@ async def a_desk(tmp_path: Path, provider: OpenIdProvider) -> AsyncIterator[Desk
 async def desk(tmp_path: Path, provider: OpenIdProvider) -> AsyncIterator[Desk]:
     async with a_desk(tmp_path, provider) as desk:
         yield desk
+
+
+STEP_UP = """
+@id("strong")
+permit (principal in Group::"corp/ops", action == Action::"ssh", resource)
+when { context.mfa && context.ticket like "OPS-*" }
+when { context has login_age && context.login_age <= 600 };
+"""
+
+
+def steps_up(desk: Desk, login: str) -> tuple[int, str, str]:
+    """Ask for a credential at a terminal, answer for the ticket, and log in by another device when told to."""
+    with Conversation(("get", "web-1"), desk.environment) as person:
+        person.expect(r"which ticket is it, such as OPS-\*\? ")
+        person.say("OPS-7")
+        person.expect("log in again")
+        link = person.expect(r"code in it: (http://127\.0\.0\.1:\d+/\S+)")[1]
+        desk.provider.approve_device(link, login)
+        code, out = person.end()
+        return code, out, person.heard
+
+
+async def test_who_has_to_log_in_more_strongly_does_so_on_the_way(tmp_path: Path, provider: OpenIdProvider) -> None:
+    async with a_desk(tmp_path, provider, 'mfa_acr = ["strong"]\n', STEP_UP) as desk:
+        assert (await desk.log_in_by_device("weak+ops")).code == 0
+        refused = await desk.broker("get", "web-1", "--ticket", "OPS-7")
+        assert (refused.code, "log in again with a second factor" in refused.err) == (6, True), refused.err
+        code, out, heard = await asyncio.to_thread(steps_up, desk, "weak+ops")
+        assert code == 0, heard
+        assert json.loads(out)["protocol"] == "ssh"
+        assert (await desk.broker("get", "web-1", "--ticket", "OPS-8")).code == 0  # the new login stays
+
+        assert (await desk.log_in_by_device("weaknever+ops")).code == 0
+        code, out, heard = await asyncio.to_thread(steps_up, desk, "weaknever+ops")
+        assert (code, out) == (6, ""), heard
+        assert "you have just logged in again, and it is not enough" in heard
+        assert "(acr strong)" in heard
 
 
 async def test_by_another_device_and_everything_works_then(desk: Desk) -> None:

@@ -58,7 +58,8 @@ const configuration = (keys) => ({
   // Whoever logs in as NAME is NAME; NAME+GROUP+GROUP is in these groups, everybody else in "ops".
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...person(id) }) }),
   claims: { openid: ['sub', 'groups', 'email', 'email_verified'] },
-  extraTokenClaims: (_, token) => (token.accountId ? person(token.accountId) : { groups: ['ci'] }),
+  extraTokenClaims: (context, token) =>
+    token.accountId ? { ...person(token.accountId), ...login(context, token.accountId) } : { groups: ['ci'] },
   cookies: { keys: ['only for tests'] },
   ttl: { AccessToken: LIFETIME, ClientCredentials: LIFETIME, Session: 600, Grant: 600, Interaction: 600 },
   features: {
@@ -85,6 +86,14 @@ const configuration = (keys) => ({
     },
   },
 });
+
+// Everybody has a second factor; whoever is called weak… uses it only when `acr_values` ask for it, or `never`.
+const login = (context, id) => {
+  if (!id.startsWith('weak')) return {};
+  const { DeviceCode: device } = context.oidc.entities;
+  const asked = device?.params?.acr_values;
+  return { amr: ['pwd'], acr: asked && !id.includes('never') ? asked : 'weak', auth_time: device?.authTime };
+};
 
 const person = (id) => {
   const [name, ...groups] = id.split('+');
