@@ -302,7 +302,7 @@ class PolicySource:
 class Nearest:
     """What would have allowed a denied request: one group more, and perhaps steps beside.
 
-    `policies` are those that would decide; empty when they depend on the steps.
+    `policies` are those that would decide then.
     """
 
     group: str

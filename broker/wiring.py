@@ -68,6 +68,7 @@ from broker.lightsail.object_store import Bucket, object_store
 from broker.lightsail.session import Account
 from broker.model import Clock, Health, utc_now
 from broker.notification import Outbox, notifying
+from broker.notification.deliveries import Deliveries
 from broker.observability import Metrics
 from broker.outbound.notices import Burst, Selection
 from broker.outbound.webhooks import BadSecret, Receiver, load_secret
@@ -374,7 +375,7 @@ async def service(
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
             *Leases(views, log, policies, names, clock).routes(),
-            *Requests(agreed.approvals, clock).routes(),
+            *Requests(agreed.approvals, Deliveries(told, views.followers), clock).routes(),
             *BreakGlass(agreed.glass).routes(),
             *Locks(agreed.locks, clock).routes(),
             *Hosts(views, log, inventory, policies, names, clock).routes(),

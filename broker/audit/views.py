@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import NamedTuple, TypeVar
@@ -91,6 +91,10 @@ class Views:
     async def threads(self, kind: str, *, event: str | None = None, actor: str | None = None) -> Sequence[StoredThread]:
         """Answer threads by what began them, by their newest event, and by who began them; the oldest first."""
         return await self._ask(lambda reader: reader.threads(kind, event=event, actor=actor))
+
+    async def followers(self) -> Mapping[str, int]:
+        """Answer how far each follower of the log has come: the index of what it is told next."""
+        return await self._ask(lambda reader: reader.followers())
 
     async def asked_since(self, actor: str, event: str, since: int, after: int) -> Sequence[tuple[int, int, str, str]]:
         """Answer what a caller asked for since a time (ms since 1970) and after an index.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from broker.authorization.obligations import lifting
+from broker.authorization.obligations import lifted, lifting
 from broker.model import Nearest
 
 if TYPE_CHECKING:
@@ -29,15 +29,25 @@ def nearest(
         resource: the instance.
         context: the circumstances; of two groups, the one that needs less beside is nearer.
     """
-    found: list[Nearest] = []
+    found: list[tuple[int, str, tuple[str, ...]]] = []
     for group in _groups(snapshot, caller):
-        member = replace(caller, groups=(*caller.groups, group))
+        member = _as_member(caller, group)
         decision = snapshot.decide(member, action, resource, context)
         if decision.allowed:
             return Nearest(policies=decision.policies, group=group)
-        if not decision.errors and (steps := lifting(snapshot, member, action, resource, context)):
-            found.append(Nearest(policies=(), group=group, steps=steps))
-    return min(found, key=lambda each: len(each.steps), default=None)
+        count, policies = (0, ()) if decision.errors else lifted(snapshot, member, action, resource, context)
+        if count:
+            found.append((count, group, policies))
+    if not found:
+        return None
+    _, group, policies = min(found)
+    # What the steps are exactly costs more than how many there are, and is asked for one group only.
+    steps = lifting(snapshot, _as_member(caller, group), action, resource, context)
+    return Nearest(policies=policies, group=group, steps=steps)
+
+
+def _as_member(caller: Caller, group: str) -> Caller:
+    return replace(caller, groups=(*caller.groups, group))
 
 
 def _groups(snapshot: PolicySnapshot, caller: Caller) -> Iterator[str]:

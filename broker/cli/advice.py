@@ -126,12 +126,14 @@ def _by_kind(error: ClientError) -> str:
 def _by_options(problem: BrokerProblem, words: Sequence[str]) -> str:
     """Write the command down with what it lacks: options, the full name of the instance, or patience."""
     waits = problem.code in _WAITED_FOR and problem.retry_after is not None and words and words[0] in _WAITING
+    if any(step.get("obligation") == "approval" for step in problem.steps):
+        return _request(problem, words)
     more = ["--wait", "10m"] if waits else _missing_options(problem)
     if problem.choices and problem.code == "ambiguous_instance":
         return _renamed(words, problem.choices[0])
     if not more or not words:
         return ""
-    first = _LOGIN if problem.code == "step_up_required" else ""
+    first = _login_as_asked(problem) if problem.code == "step_up_required" else ""
     return " && ".join(part for part in (first, _again(words, *more)) if part)
 
 
@@ -141,9 +143,9 @@ def _by_code(problem: BrokerProblem, words: Sequence[str]) -> str:
     if code == "invalid_token":
         return _LOGIN if _LOGIN in problem.next else ""  # whoever was given a token otherwise renews it there
     if code == "step_up_required":
-        return _LOGIN
-    if code == "approval_required" and instance and _exists("request"):
-        return shlex.join(["broker", "request", "create", instance])
+        return _login_as_asked(problem)
+    if code == "approval_required":
+        return _request(problem, words)
     if code == "denied" and instance and words[0] in _WAITING:
         meant = _meant(words)
         return _renamed(words, meant) if meant else shlex.join(["broker", "doctor", instance])
@@ -153,9 +155,36 @@ def _by_code(problem: BrokerProblem, words: Sequence[str]) -> str:
 
 
 def _missing_options(problem: BrokerProblem) -> list[str]:
-    """Name the options for all that the service asks for: the first by its code, the others in its words."""
-    asked = f"{problem.code} {problem.next}" if problem.code.endswith("_required") else ""
+    """Name the options for all that the service asks for: by its steps, else by its code and its words."""
+    if problem.steps:
+        asked = " ".join(step.get("obligation", "") for step in problem.steps)
+    else:
+        asked = f"{problem.code} {problem.next}" if problem.code.endswith("_required") else ""
     return [word for what, option in _OPTIONS.items() if what in asked for word in option]
+
+
+def _login_as_asked(problem: BrokerProblem) -> str:
+    """Write down the login that would do, as the service asks for it (RFC 9470)."""
+    acr = " ".join(value for step in problem.steps for value in step.get("acr_values", []))
+    ages = [step["max_age"] for step in problem.steps if "max_age" in step]
+    options = [*(["--acr", acr] if acr else []), *(["--max-age", f"{min(ages)}s"] if ages else [])]
+    instead = _LOGIN_INSTEAD if "unset BROKER_TOKEN" in problem.next else _LOGIN
+    return f"{instead} {shlex.join(options)}" if options else instead
+
+
+def _request(problem: BrokerProblem, words: Sequence[str]) -> str:
+    """Write down how somebody is asked to approve what a command was typed for; "" where it was for nothing."""
+    if not words or words[0] not in _WAITING or not _exists("request"):
+        return ""
+    from broker.cli.main import parser_of
+
+    typed = vars(parser_of(words[0]).parse_args(words[1:]))
+    missing = _missing_options(problem)
+    line = ["broker", "request", "create", typed["instance"]]
+    for name, (option, metavar) in _OPTIONS.items():
+        if typed.get(name) or option in missing:
+            line += [option, metavar if option in missing else typed[name]]
+    return shlex.join([*line, *(["--protocol", typed["protocol"]] if typed.get("protocol") else [])])
 
 
 def _again(words: Sequence[str], *more: str) -> str:

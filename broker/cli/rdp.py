@@ -86,7 +86,8 @@ def run(arguments: Namespace) -> int:
     extras = client.admits(arguments.client_arguments)
     board = None if client.pins else clipboard.find(shutil.which, os.environ)
     deadline = time.monotonic() + arguments.wait
-    session = _opened(arguments.instance, purpose_of(arguments, os.environ), arguments.wait)
+    purpose = purpose_of(arguments, os.environ)
+    session = _opened(arguments.instance, purpose, arguments.wait, may_ask=not arguments.no_input)
     left = deadline - time.monotonic()
     with output.Progress(left) as progress:
         found = await_answer(session.host, session.port, left, progress.notice, sleep=progress.sleep)
@@ -115,9 +116,9 @@ def _version(program: str) -> int:
     return version_in(shown.stdout)
 
 
-def _opened(instance: str, purpose: Purpose, seconds: float) -> Session:
+def _opened(instance: str, purpose: Purpose, seconds: float, *, may_ask: bool) -> Session:
     """Ask the service, as long as it helps."""
-    return Session.of(asking.granted(instance, "rdp", purpose, seconds, _usable))
+    return Session.of(asking.granted(instance, "rdp", purpose, seconds, _usable, may_ask=may_ask))
 
 
 def _usable(credential: CredentialDocument) -> None:

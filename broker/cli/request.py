@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from broker.cli import asking, durations, output
 from broker.cli.exits import Exit
-from broker.cli.identifiers import whole
+from broker.cli.identifiers import SHOWN, whole
 from broker.cli.parsing import guide
 from broker.cli.service import service
 from broker.cli.times import clock, in_a_table
@@ -203,13 +203,17 @@ def _moment(text: str) -> str:
 
 
 def _print(requests: Sequence[RequestDocument], form: str) -> None:
+    for request in requests:
+        if late := request.get("undelivered"):
+            short = request["id"][:SHOWN]
+            output.talk(f"note: {', '.join(late)} could not be told of {short} yet: tell an approver yourself")
     output.show(requests, form, COLUMNS, _row, "there is no request of yours, and none waits for your answer")
 
 
 def _row(request: RequestDocument) -> tuple[object, ...]:
     place = request["instance"]
     return (
-        request["id"][:8],
+        request["id"][:SHOWN],
         f"{place['account']}/{place['region']}/{place['name']}",
         request["requester"],
         request["state"],

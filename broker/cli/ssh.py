@@ -76,14 +76,15 @@ def run(arguments: Namespace) -> int:
         raise Misconfigured("there is no ssh on this machine: install OpenSSH's client, or use `broker get`")
     instance, deadline = arguments.instance, time.monotonic() + arguments.wait
     purpose = purpose_of(arguments, os.environ)
-    lease = opened(instance, purpose, arguments.wait)
+    may_ask = not arguments.no_input
+    lease = opened(instance, purpose, arguments.wait, may_ask=may_ask)
     environment = client.child_environment(os.environ, instance)
     words = command(program, lease, instance, arguments.ssh_arguments)
     if client.knock(lease.host, lease.port) and not _is_proxied(words, environment):
         left = deadline - time.monotonic()
         with output.Progress(left) as progress:
             client.await_port(lease, left, progress.notice, sleep=progress.sleep)
-        lease = opened(instance, purpose, 0)  # it may have ended meanwhile
+        lease = opened(instance, purpose, 0, may_ask=may_ask)  # it may have ended meanwhile
         words = command(program, lease, instance, arguments.ssh_arguments)
     code = children.run(words, environment)
     if code == _FAILED:

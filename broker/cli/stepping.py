@@ -7,7 +7,6 @@ nobody can be asked for, stays the refusal that it is.
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 from broker.cli.output import plain, talk
@@ -16,7 +15,7 @@ from broker.client import BrokerProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
 
     from broker.client import Broker
@@ -44,7 +43,7 @@ def step_by_step(attempt: Callable[[Broker], T], purpose: Purpose, *, may_ask: b
         ClientError: there is nothing to be had, or not without somebody else.
     """
     interactive = may_ask and _is_interactive(os.environ)
-    can_log_in = not any(os.environ.get(name) for name in ("BROKER_TOKEN", "BROKER_TOKEN_FILE"))
+    given = next((name for name in ("BROKER_TOKEN", "BROKER_TOKEN_FILE") if os.environ.get(name)), "")
     taken: set[str] = set()
     broker = service()
     try:
@@ -52,7 +51,7 @@ def step_by_step(attempt: Callable[[Broker], T], purpose: Purpose, *, may_ask: b
             try:
                 return attempt(broker)
             except BrokerProblem as problem:
-                if not interactive or not _can_be_lifted(problem, taken, can_log_in=can_log_in):
+                if not _can_be_lifted(problem, taken, given) or not interactive:
                     raise
                 if _take(problem, purpose, taken):
                     broker.close()
@@ -67,21 +66,38 @@ def _is_interactive(environment: Mapping[str, str]) -> bool:
     return not environment.get("CI") and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _can_be_lifted(problem: BrokerProblem, taken: set[str], *, can_log_in: bool) -> bool:
-    """Tell whether all steps can be taken here; one that was taken, and is asked for again, cannot."""
+def _can_be_lifted(problem: BrokerProblem, taken: set[str], given: str) -> bool:
+    """Tell whether all steps can be taken here; one that was taken, and is asked for again, cannot.
+
+    Nor is anybody logged in whose token was `given` by a variable: it goes before a login.
+    """
     wanted = {step.get("obligation", "") for step in problem.steps}
-    possible = {*_TEXTS, *(_LOGINS if can_log_in else ())}
     if wanted & _LOGINS & taken:
-        problem.next = (
-            "you have just logged in again, and it is not enough: ask whoever runs the identity provider what kind of"
-            f" login it can give{_asked_for(problem.steps)}"
-        )
-    return bool(wanted) and wanted <= possible - taken
+        problem.next = _not_enough(problem.steps)
+    elif wanted & _LOGINS and given:
+        problem.next = f"{problem.next or problem.detail} {given} holds the token: renew it there, or unset {given}."
+    return bool(wanted) and wanted <= {*_TEXTS, *(() if given else _LOGINS)} - taken
 
 
-def _asked_for(steps: Iterable[StepDocument]) -> str:
-    values = [value for step in steps for value in step.get("acr_values", [])]
-    return f" (acr {plain(' or '.join(values))})" if values else ""
+def _not_enough(steps: Sequence[StepDocument]) -> str:
+    """Say what the identity provider does not do though it was asked."""
+    acr, max_age = _login_asked_for(steps)
+    kind = f"acr {plain(acr.replace(' ', ' or '))}" if acr else ""
+    age = f"auth_time at most {max_age} s ago" if max_age is not None else ""
+    needed = (
+        " and ".join(filter(None, (kind, age))) or "a second factor (amr, acr) and the time of the login (auth_time)"
+    )
+    return (
+        "you have just logged in again, and it is not enough: ask whoever runs the identity provider; its access token"
+        f" has to say {needed}"
+    )
+
+
+def _login_asked_for(steps: Sequence[StepDocument]) -> tuple[str, int | None]:
+    """Answer `acr_values` and `max_age` (RFC 9470) of all steps together."""
+    acr = " ".join(value for step in steps for value in step.get("acr_values", []))
+    ages = [step["max_age"] for step in steps if "max_age" in step]
+    return acr, min(ages) if ages else None
 
 
 def _take(problem: BrokerProblem, purpose: Purpose, taken: set[str]) -> bool:
@@ -100,18 +116,18 @@ def _take(problem: BrokerProblem, purpose: Purpose, taken: set[str]) -> bool:
     return bool(logins)
 
 
-def _log_in(problem: BrokerProblem, steps: Iterable[StepDocument]) -> None:
+def _log_in(problem: BrokerProblem, steps: Sequence[StepDocument]) -> None:
     from broker.cli.login import log_in_again
 
     talk(f"{problem.detail.rstrip('.')}: log in again")
-    acr = " ".join(value for step in steps for value in step.get("acr_values", []))
-    ages = [step["max_age"] for step in steps if "max_age" in step]
-    # Where no kind of login is named, a new one is all that can be asked for.
-    log_in_again(acr, min(ages) if ages else None if acr else 0)
+    acr, max_age = _login_asked_for(steps)
+    aged = any(step.get("obligation") == "fresh_login" for step in steps)
+    # Where nothing exact is told, a new login is all that can be asked for; its token then tells when it was.
+    log_in_again(acr, 0 if max_age is None and (aged or not acr) else max_age)
 
 
 def _answer(problem: BrokerProblem, name: str, pattern: str) -> str:
-    """Ask for a text until it fits; whoever gives none is refused as if nobody had asked."""
+    """Ask for a text until it fits, three times; whoever gives none is refused as if nobody had asked."""
     shape = f", such as {plain(pattern)}" if pattern else ""
     for _ in range(_TRIES):
         sys.stderr.write(f"broker: {_TEXTS[name]}{shape}? ")
@@ -128,6 +144,19 @@ def _answer(problem: BrokerProblem, name: str, pattern: str) -> str:
 
 
 def _fits(text: str, pattern: str) -> bool:
-    r"""Tell whether a text is what a policy's `like` takes: `*` is any text, and `\*` a star."""
-    parts = (".*" if part == "*" else re.escape(part.replace("\\*", "*")) for part in re.split(r"(?<!\\)(\*)", pattern))
-    return re.fullmatch("".join(parts), text, re.DOTALL) is not None
+    r"""Tell whether a text is what a policy's `like` takes: `*` is any text, and `\\*` a star.
+
+    Part after part and never back, so that no pattern of a strange service takes long.
+    """
+    first, *others = (part.replace("\0", "*") for part in pattern.replace("\\*", "\0").split("*"))
+    if not others:
+        return text == first
+    *between, last = others
+    at, end = len(first), len(text) - len(last)
+    if at > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for part in between:
+        at = text.find(part, at, end) + len(part)
+        if at < len(part):
+            return False
+    return True

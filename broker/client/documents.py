@@ -258,6 +258,7 @@ class RequestDocument(TypedDict):
     approvals_needed: int
     closed_by: str | None
     closing_reason: str
+    undelivered: list[str]
     audit_index: int
 
 

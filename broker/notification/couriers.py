@@ -67,12 +67,17 @@ class Events(Protocol):
         ...
 
 
+def follower_of(receiver: str) -> str:
+    """Answer the name under which a receiver follows the log."""
+    return f"webhook:{receiver}"
+
+
 class Courier:
     """Tells one receiver what the log holds for it. Among several processes, the one that holds the claim does so."""
 
     def __init__(self, line: Line, log: Log, events: Events, *, origin: str, burst: Burst) -> None:
         self.name = line.receiver.name
-        self._follower = f"webhook:{self.name}"
+        self._follower = follower_of(self.name)
         self._line = line
         self._log = log
         self._events = events

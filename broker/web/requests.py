@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
 from broker import errors
-from broker.approvals.requests import AccessRequest
+from broker.approvals.requests import CREATED, AccessRequest, State
 from broker.issuing.answering import Verb
 from broker.issuing.approvals import Wish
 from broker.issuing.desk import Asking
@@ -18,6 +18,9 @@ from broker.model import Protocol as AccessProtocol
 from broker.web.paging import Paged, page
 from broker.web.parsing import Line
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
+
+_USUAL = timedelta(seconds=10)
+"""A notice may take so long before anybody is worried."""
 
 
 def _aware(moment: datetime) -> datetime:
@@ -70,7 +73,10 @@ class ApprovalOut(Output):
 
 
 class RequestOut(Output):
-    """An access request. `starts_at` and `ends_at` are there once it is approved; durations are seconds."""
+    """An access request. `starts_at` and `ends_at` are there once it is approved; durations are seconds.
+
+    `undelivered` are the receivers of notices that should have heard of it by now, and have not.
+    """
 
     id: str
     state: Literal["pending", "approved", "denied", "cancelled", "expired", "ended"]
@@ -89,6 +95,7 @@ class RequestOut(Output):
     approvals_needed: int
     closed_by: str | None
     closing_reason: str
+    undelivered: list[str]
     audit_index: int
 
 
@@ -131,14 +138,23 @@ class Desk(Protocol):
         ...
 
 
+class Deliveries(Protocol):
+    """Knows who has been told."""
+
+    async def outstanding(self, event: str, indices: Iterable[int]) -> Mapping[int, Sequence[str]]:
+        """Answer, by the index of an event of this name, the receivers that have not heard of it yet."""
+        ...
+
+
 Step = Callable[[str, Verb], Awaitable[AccessRequest]]
 
 
 class Requests:
     """The routes of access requests."""
 
-    def __init__(self, desk: Desk, clock: Clock) -> None:
+    def __init__(self, desk: Desk, deliveries: Deliveries, clock: Clock) -> None:
         self._desk = desk
+        self._deliveries = deliveries
         self._clock = clock
 
     def routes(self) -> list[AnyRoute[Any, Any]]:
@@ -207,11 +223,19 @@ class Requests:
         mine = await self._desk.mine(caller) if asked.show != "reviewable" else ()
         waiting = await self._desk.reviewable(caller, visit.source) if asked.show != "mine" else ()
         found, more = page([*mine, *waiting], lambda request: request.index, asked)
-        return Answer(RequestPage(items=[self._out(each) for each in found], next_cursor=more))
+        return Answer(RequestPage(items=[*await self._with_deliveries(found)], next_cursor=more))
 
     async def show(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one; what the caller may not see is not there."""
-        return Answer(self._out(await self._desk.show(visit.path["id"], caller, visit.source)))
+        shown = await self._desk.show(visit.path["id"], caller, visit.source)
+        return Answer((await self._with_deliveries([shown]))[0])
+
+    async def _with_deliveries(self, requests: Sequence[AccessRequest]) -> Sequence[RequestOut]:
+        """Answer requests, and of those that wait for people who has not been told."""
+        now = self._clock()
+        due = [each.index for each in requests if each.state(now) is State.PENDING and now - each.created_at > _USUAL]
+        late = await self._deliveries.outstanding(CREATED, due) if due else {}
+        return [self._out(each, late.get(each.index, ())) for each in requests]
 
     def _does(self, step: Step) -> Callable[[Visit[Nothing, AnswerBody], Caller], Awaitable[Answer]]:
         async def do(visit: Visit[Nothing, AnswerBody], caller: Caller) -> Answer:
@@ -220,7 +244,7 @@ class Requests:
 
         return do
 
-    def _out(self, request: AccessRequest) -> RequestOut:
+    def _out(self, request: AccessRequest, undelivered: Sequence[str] = ()) -> RequestOut:
         ref = request.instance
         return RequestOut(
             id=request.id,
@@ -243,6 +267,7 @@ class Requests:
             approvals_needed=request.approvals_needed,
             closed_by=str(request.closed_by) if request.closed_by else None,
             closing_reason=request.closing_reason,
+            undelivered=list(undelivered),
             audit_index=request.last_index,
         )
 

@@ -40,7 +40,21 @@ def test_the_group_that_needs_less_beside_is_nearer(outsider: Caller, web: Insta
         @id("b") permit(principal in Group::"corp/b", action == Action::"ssh", resource) when { context.reason != "" };
     """)
     found = nearest(policies, outsider, Action.SSH, web, context)
-    assert found == Nearest(group="b", steps=(Step(obligation=Obligation.REASON),))
+    assert found == Nearest(group="b", policies=("b",), steps=(Step(obligation=Obligation.REASON),))
+
+
+def test_beside_the_group_every_step_is_told_exactly(outsider: Caller, web: Instance, context: RequestContext) -> None:
+    policies = quick("""
+        @id("a") permit(principal in Group::"corp/a", action == Action::"ssh", resource)
+            when { context has login_age && context.login_age <= 900 && context.ticket like "OPS-*" };
+    """)
+    found = nearest(policies, outsider, Action.SSH, web, context)
+    assert found is not None
+    assert found.steps == (
+        Step(obligation=Obligation.FRESH_LOGIN, max_age=900),
+        Step(obligation=Obligation.TICKET, pattern="OPS-*"),
+    )
+    assert found.policies == ("a",)
 
 
 def test_a_forbid_that_stands_anyway_has_nothing_near(outsider: Caller, web: Instance, context: RequestContext) -> None:

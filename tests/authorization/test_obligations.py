@@ -3,8 +3,9 @@ from datetime import timedelta
 
 import pytest
 
-from broker.authorization.obligations import liftable, lifting
-from broker.model import Action, Caller, Instance, Obligation, RequestContext, Step
+from broker.authorization.obligations import MAX_APPROVALS, MAX_TEXTS, liftable, lifting
+from broker.authorization.snapshot import PolicySnapshot
+from broker.model import Action, Caller, Decision, Instance, Obligation, RequestContext, Step
 from tests.authorization.quick import quick
 
 MFA, FRESH, REASON, TICKET, APPROVAL, _ = Obligation
@@ -151,17 +152,57 @@ def test_any_text_will_do_where_one_policy_takes_any(alice: Caller, web: Instanc
     assert exactly(text, alice, web, context) == (Step(obligation=TICKET),)
 
 
-def test_an_approval_says_how_many_and_of_whom(alice: Caller, web: Instance, context: RequestContext) -> None:
+def test_any_text_will_do_beside_an_approval_where_only_another_policy_has_a_pattern(
+    alice: Caller, web: Instance, context: RequestContext
+) -> None:
     text = """
-        @id("p") permit(principal, action == Action::"ssh", resource) when { context.approvals >= 2 };
-        @id("ops") permit(principal in Group::"corp/ops", action == Action::"approve", resource)
-        when { context.mfa && context.reason != "" };
-        @id("bob") permit(principal == User::"corp/bob", action == Action::"approve", resource);
-        @id("not-here") permit(
-          principal in Group::"corp/far", action == Action::"approve", resource == Instance::"main/eu-west-1/x"
-        );
-        @id("never") permit(principal in Group::"corp/never", action == Action::"approve", resource);
-        @id("f") forbid(principal in Group::"corp/never", action, resource);
+        @id("a") permit(principal, action, resource) when { context.ticket != "" && context.approvals >= 2 };
+        @id("b") permit(principal, action, resource) when { context.ticket like "OPS-*" && false };
     """
-    (step,) = exactly(text, alice, web, context)
-    assert step == Step(obligation=APPROVAL, approvals=2, approvers=("group corp/ops", "corp/bob"))
+    assert exactly(text, alice, web, context)[0] == Step(obligation=TICKET)
+
+
+@pytest.mark.parametrize("wanted", ["A-*", "B-*"])
+def test_of_several_patterns_the_one_is_told_that_an_approval_goes_with(
+    wanted: str, alice: Caller, web: Instance, context: RequestContext
+) -> None:
+    text = f"""
+        @id("p") permit(principal, action, resource)
+        when {{ context.ticket like "A-*" || context.ticket like "B-*" }}
+        when {{ context.ticket like "{wanted}" && context.approvals >= 3 }};
+    """
+    ticket, approval = exactly(text, alice, web, context)
+    assert (ticket, approval.approvals) == (Step(obligation=TICKET, pattern=wanted), 3)
+
+
+def test_a_ticket_that_fits_already_is_not_asked_for_again(
+    alice: Caller, web: Instance, context: RequestContext
+) -> None:
+    text = '@id("p") permit(principal, action, resource) when { context.ticket like "A-*" && context.approvals >= 1 };'
+    (step,) = exactly(text, alice, web, replace(context, ticket="A-77"))
+    assert (step.obligation, step.approvals) == (APPROVAL, 1)
+
+
+def test_however_many_patterns_there_are_only_so_many_questions_are_asked(
+    alice: Caller, web: Instance, context: RequestContext
+) -> None:
+    text = "".join(
+        f'@id("p{n}") permit(principal, action, resource)'
+        f'when {{ context.bound && (context.reason like "r{n}*" || context.ticket like "t{n}*") }};'
+        for n in range(2 * MAX_TEXTS)
+    )
+    counted = Counted(quick(text))
+    assert not liftable(counted, alice, Action.SSH, web, context)
+    assert counted.questions == 2 + MAX_TEXTS * (2 + MAX_APPROVALS)
+
+
+class Counted(PolicySnapshot):
+    """Counts how often it is asked."""
+
+    def __init__(self, other: PolicySnapshot) -> None:
+        super().__init__(other.rules.values(), other.files)
+        self.questions = 0
+
+    def decide(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> Decision:
+        self.questions += 1
+        return super().decide(caller, action, resource, context)

@@ -20,7 +20,9 @@ GRANTED = Answer(ssh_credential(), 201)
 
 
 def asked(service: ServiceDouble) -> list[tuple[str, str]]:
-    return [(seen.body.get("reason", ""), seen.body.get("ticket", "")) for seen in service.seen if seen.method == "POST"]
+    return [
+        (seen.body.get("reason", ""), seen.body.get("ticket", "")) for seen in service.seen if seen.method == "POST"
+    ]
 
 
 def test_a_reason_and_a_ticket_are_asked_for_until_they_fit(terminal: Terminal, service: ServiceDouble) -> None:

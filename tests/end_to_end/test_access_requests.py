@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from broker.demo.stage import Person
+from tests.doubles.outbound import SECRET, inbox
 from tests.end_to_end.office import DEPUTY, DEV, LEAD, OTHER, STRANGER, Office, two_replicas
 from tests.end_to_end.places import LINUX, Place, a_place, eventually
 
@@ -31,6 +32,14 @@ permit (principal in Group::"corp/deputies", action == Action::"approve", resour
 
 @id("see")
 permit (principal, action == Action::"list", resource);
+"""
+WEBHOOK = """
+[[notify.webhooks]]
+name = "pager"
+url = "{url}"
+secret = "file:pager.secret"
+events = ["request.*"]
+allow_private = true
 """
 WISH = {"instance": "web-1", "reason": "a look at its logs"}
 
@@ -255,6 +264,29 @@ async def test_the_command_line_asks_and_answers(office: RequestOffice) -> None:
     assert (await broker(DEV, "request", "create", "web-1", "--start", "soon")).code == 2
     assert (await broker(DEV, "request", "cancel", request["id"])).code == 0
     assert (await broker(DEV, "get", "web-1", "--reason", "a look")).code == 6
+
+
+async def test_approvers_are_told_at_once(place: Place) -> None:
+    async with inbox() as pager:
+        settings = place.folder / "broker.toml"
+        (place.folder / "pager.secret").write_text(SECRET)
+        (place.folder / "pager.secret").chmod(0o600)
+        settings.write_text(settings.read_text() + WEBHOOK.format(url=pager.url))
+        async with place.serving() as service:
+            office = RequestOffice(place, service)
+            request = await office.created()
+
+            async def is_told() -> bool:
+                return [each["data"]["event"]["details"]["thread"] for each in pager.taken] == [request]
+
+            await eventually(is_told)
+            await office.answered(LEAD, request, "approve")
+
+            async def is_answered() -> bool:
+                return [each["type"] for each in pager.taken] == ["request.created", "request.approved"]
+
+            await eventually(is_answered)
+            assert (await office.ask(DEV, f"/v1/requests/{request}"))[1]["undelivered"] == []
 
 
 @pytest.mark.real("postgresql")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +39,9 @@ class Book:
         return [event for event in found if str(event["event"]).startswith(prefixes)]
 
 
-@pytest.fixture
-async def book(tmp_path: Path) -> AsyncIterator[Book]:
+@asynccontextmanager
+async def a_book(tmp_path: Path) -> AsyncIterator[Book]:
+    """Open a new log."""
     url, clock = f"sqlite:///{tmp_path}/audit.db", ManualClock()
     signer = Signer("broker.example.com/audit", Ed25519PrivateKey.generate())
     create(opening.store(url), signer, clock)
@@ -49,6 +50,12 @@ async def book(tmp_path: Path) -> AsyncIterator[Book]:
     yield Book(url, log, views, clock)
     await views.close()
     await log.close()
+
+
+@pytest.fixture
+async def book(tmp_path: Path) -> AsyncIterator[Book]:
+    async with a_book(tmp_path) as book:
+        yield book
 
 
 def person(name: str, *groups: str, email: str | None = None) -> Caller:
