@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Literal, NoReturn, Self
 
@@ -188,6 +188,8 @@ class Instance:
     """As AWS writes it; empty when AWS has no such pair any more, or could not be asked."""
     arn: str = ""
     warnings: tuple[str, ...] = ()
+    read_at: datetime | None = None
+    """When AWS was asked for what this says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +260,8 @@ class RequestContext:
     ticket: str = ""
     approvals: int = 0
     break_glass: bool = False
+    zone: tzinfo = UTC
+    """In which policies are told the local time."""
 
 
 class Obligation(StrEnum):
@@ -327,6 +331,8 @@ class Decision:
     policies: tuple[str, ...] = ()
     digest: str = ""
     max_duration: timedelta | None = None
+    max_staleness: timedelta | None = None
+    """A permit that holds only for what AWS said of the instance so recently."""
     steps: tuple[Step, ...] = ()
     errors: tuple[str, ...] = ()
     nearest: Nearest | None = None

@@ -73,7 +73,7 @@ from broker.observability import Metrics
 from broker.outbound.notices import Burst, Selection
 from broker.outbound.webhooks import BadSecret, Receiver, load_secret
 from broker.outbound.witnesses import connected
-from broker.settings import Settings, SettingsError
+from broker.settings import Settings, SettingsError, zone
 from broker.settings.sections import Anchor as AnchorSettings
 from broker.settings.sections import Issuer as IssuerSettings
 from broker.unsealing.custody import Custody
@@ -123,6 +123,12 @@ def budget_limits(settings: Settings) -> Limits:
     return Limits(
         issues_per_minute=limits.issues_per_caller_per_minute, instances_per_hour=limits.instances_per_caller_per_hour
     )
+
+
+def judge(settings: Settings) -> Policies:
+    """Answer the policies, not yet loaded."""
+    strong = {issuer.name: issuer.mfa_acr for issuer in settings.issuers}
+    return Policies(settings.policies.directory, strong, zone(settings.policies.time_zone))
 
 
 def signing_key(settings: Settings) -> Path:
@@ -319,7 +325,7 @@ async def service(
     # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
     secured, named = tls(settings), public_urls(settings)
     told = receivers(settings)
-    policies = Policies(settings.policies.directory, {each.name: each.mfa_acr for each in settings.issuers})
+    policies = judge(settings)
     snapshot = await asyncio.to_thread(policies.load)
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(bound or address(settings))

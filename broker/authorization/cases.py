@@ -1,6 +1,7 @@
 """Reading truth tables: YAML to cases, with an error and a line for everything that is not as it should be.
 
-A table is a list of cases, or a mapping with `cases` and, to be named by them, `instances`. A case has
+A table is a list of cases, or a mapping with `cases` and, to be named by them, `instances`; its `time_zone` is that of
+`context.local` (UTC unless it says otherwise). A case has
 
 - `as`: `corp/alice`, or as in a policy `User::"corp/alice"` or `Workload::"ci/deploy"`
 - `groups`: the caller's groups, `ops` or `corp/ops`; `email`: a verified address
@@ -16,8 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
@@ -86,13 +88,22 @@ def read_table(content: bytes, file: str) -> list[Case]:
         raise Unreadable(f"not YAML: {error}".splitlines()[0], mark.line + 1 if mark else 0) from error
     if isinstance(table, list):
         table = _Mapping({"cases": table}, line=1)
-    table = _mapping(table, ("instances", "cases"), "the table", 1)
+    table = _mapping(table, ("instances", "cases", "time_zone"), "the table", 1)
     instances = _mapping(table.get("instances", _Mapping({}, line=1)), None, "instances", table.line)
     named = {name: _instance(value, str(name), instances.line) for name, value in instances.items()}
     cases = table.get("cases")
     if not isinstance(cases, list) or not cases:
         raise Unreadable("there are no cases", table.line)
-    return [_case(case, file, named, table.line) for case in cases]
+    zone = _zone(table)
+    return [_case(case, file, named, table.line, zone) for case in cases]
+
+
+def _zone(table: _Mapping) -> tzinfo:
+    name = _typed(table, "time_zone", str, "UTC")
+    try:
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise Unreadable("`time_zone` is a name such as Europe/Berlin, which this machine knows", table.line) from None
 
 
 class _Mapping(dict[str, Any]):
@@ -127,7 +138,7 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false"), list("tf"))
 
 
-def _case(value: object, file: str, named: Mapping[str, Instance], line: int) -> Case:
+def _case(value: object, file: str, named: Mapping[str, Instance], line: int, zone: tzinfo) -> Case:
     case = _mapping(value, _CASE, "a case", line)
     line = case.line
     action = _choice(case, "action", [action.value for action in Action])
@@ -147,6 +158,7 @@ def _case(value: object, file: str, named: Mapping[str, Instance], line: int) ->
             ticket=_typed(context, "ticket", str, ""),
             approvals=_typed(context, "approvals", int, 0),
             break_glass=_typed(context, "break_glass", bool, False),  # noqa: FBT003 - the default, not a switch
+            zone=zone,
         ),
         expect="allow" if _choice(case, "expect", ["allow", "deny"]) == "allow" else "deny",
         by=_texts(case, "by"),

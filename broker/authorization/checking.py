@@ -35,7 +35,8 @@ SLICE_ID = "policy0"
 """The id that Cedar gives to the first policy of a text."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_KNOWN_ANNOTATIONS = ("id", "max_duration")
+_BOUNDS = ("max_duration", "max_staleness")
+_KNOWN_ANNOTATIONS = ("id", *_BOUNDS)
 _QUOTED = re.compile(r"(?:`|invalid variable: )([^`]+)")
 _UNFINISHED = "unexpected end of input"
 
@@ -119,20 +120,22 @@ def validation_faults(texts: list[str]) -> defaultdict[int, list[Fault]]:
 
 
 def annotation_faults(text: str, annotations: dict[str, str | None], effect: str) -> Iterator[Fault]:
-    """Find a missing or odd `@id`, a `@max_duration` that is none, and names that look like these two."""
+    """Find a missing or odd `@id`, a bound that is none, and names that look like those of bounds."""
     if not _ID.fullmatch(annotations.get("id") or ""):
         yield Fault('every policy needs an @id("…") of letters, digits, dots, dashes and underscores')
-    if "max_duration" in annotations:
-        where = max(text.find("@max_duration"), 0)
+    for bound in _BOUNDS:
+        if bound not in annotations:
+            continue
+        where = max(text.find(f"@{bound}"), 0)
         if effect != "permit":
-            yield Fault("@max_duration bounds a permit; a forbid grants nothing", where)
+            yield Fault(f"@{bound} bounds a permit; a forbid grants nothing", where)
         try:
-            parse_duration(annotations["max_duration"] or "")
+            parse_duration(annotations[bound] or "")
         except ValueError as error:
-            yield Fault(f"@max_duration: {error}", where)
+            yield Fault(f"@{bound}: {error}", where)
     for name in annotations.keys() - set(_KNOWN_ANNOTATIONS):
         # A bound that is ignored because of a slip of the pen is no bound.
-        if meant := get_close_matches(name.lower(), ("max_duration",), cutoff=0.7):
+        if meant := get_close_matches(name.lower(), _BOUNDS, n=1, cutoff=0.7):
             yield Fault(f"@{name} means nothing; did you mean @{meant[0]}?", max(text.find(f"@{name}"), 0))
 
 
@@ -164,7 +167,7 @@ def describe(policy: CedarJson) -> Line:
     return {
         "id": annotations["id"],
         "effect": policy["effect"],
-        "max_duration": annotations.get("max_duration"),
+        **{bound: annotations.get(bound) for bound in _BOUNDS},
         "principal": scope_key(policy["principal"]),
         "actions": scope_actions(policy["action"]),
         "resource": scope_key(policy["resource"]),

@@ -15,6 +15,8 @@ import orjson
 from broker.model import Instance, rfc3339
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from broker.model import Caller, RequestContext
 
 Uid = dict[str, str]
@@ -92,6 +94,7 @@ def context_document(caller: Caller, context: RequestContext) -> str:
     """Write the request's context as Cedar JSON; `login_age` is left out when nobody knows it."""
     members: dict[str, object] = {
         "now": {"__extn": {"fn": "datetime", "arg": rfc3339(context.now)}},
+        "local": _local(context.now.astimezone(context.zone)),
         "source": {"__extn": {"fn": "ip", "arg": plain_address(context.source_ip)}},
         "mfa": caller.mfa,
         "bound": caller.bound,
@@ -104,6 +107,10 @@ def context_document(caller: Caller, context: RequestContext) -> str:
         # A login "in the future" is a clock that differs within the leeway: as fresh as can be.
         members["login_age"] = max(0, int((context.now - caller.authenticated_at).total_seconds()))
     return _json(members)
+
+
+def _local(now: datetime) -> dict[str, object]:
+    return {"hour": now.hour, "minute": now.minute, "weekday": now.isoweekday(), "date": now.date().isoformat()}
 
 
 def plain_address(address: str) -> str:

@@ -23,6 +23,7 @@ from broker.errors import PoliciesUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import timedelta
     from pathlib import Path
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -208,11 +209,16 @@ def rule_from(found: Mapping[str, Any]) -> PolicyRule:
         text=found["text"],
         effect=found["effect"],
         scope=Scope(principal=found["principal"], actions=tuple(found["actions"]), resource=found["resource"]),
-        max_duration=parse_duration(found["max_duration"]) if found["max_duration"] else None,
+        max_duration=_bound(found["max_duration"]),
+        max_staleness=_bound(found["max_staleness"]),
         named=tuple(found["named"]),
         samples=tuple((member, text, pattern) for member, text, pattern in found["samples"]),
         cedar_json=found["cedar_json"],
     )
+
+
+def _bound(text: str | None) -> timedelta | None:
+    return parse_duration(text) if text else None
 
 
 def _how_it_ended(child: subprocess.CompletedProcess[bytes]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from broker.authorization.loading import load_snapshot
@@ -14,6 +15,7 @@ from broker.model import Health, Obligation, PolicySource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from datetime import tzinfo
     from pathlib import Path
 
     from broker.authorization.snapshot import PolicySnapshot
@@ -28,10 +30,19 @@ Stamp = frozenset[tuple[str, int, int, int]]
 class Policies:
     """The policies of one directory. Used on the event loop; checking and indexing happen elsewhere."""
 
-    def __init__(self, directory: Path, strong_logins: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Keep `directory`; `strong_logins` are the `acr` values that count as multi-factor, by the issuer's name."""
+    def __init__(
+        self, directory: Path, strong_logins: Mapping[str, Sequence[str]] | None = None, zone: tzinfo = UTC
+    ) -> None:
+        """Keep the policies of `directory`.
+
+        Args:
+            directory: Where the `*.cedar` files are.
+            strong_logins: The `acr` values that count as multi-factor, by the issuer's name.
+            zone: In which policies are told the local time.
+        """
         self._directory = directory
         self._strong_logins = strong_logins or {}
+        self._zone = zone
         self._snapshot: PolicySnapshot | None = None
         self._trouble = ""
         self._seen: Stamp | None = None
@@ -121,7 +132,7 @@ class Policies:
         Raises:
             PoliciesUnavailable: nothing was loaded.
         """
-        snapshot = self.snapshot
+        snapshot, context = self.snapshot, self._here(context)
         decision = snapshot.decide(caller, action, resource, context)
         if decision.allowed or decision.errors or not obliging:
             return decision
@@ -136,7 +147,7 @@ class Policies:
         Raises:
             PoliciesUnavailable: nothing was loaded.
         """
-        snapshot = self.snapshot
+        snapshot, context = self.snapshot, self._here(context)
         decision = snapshot.decide(caller, action, resource, context)
         if decision.allowed or decision.errors:
             return decision.allowed
@@ -157,7 +168,7 @@ class Policies:
             PoliciesUnavailable: nothing was loaded.
         """
         decisions: list[Decision] = []
-        for decision in self.snapshot.decide_each(caller, action, instances, context):
+        for decision in self.snapshot.decide_each(caller, action, instances, self._here(context)):
             decisions.append(decision)
             if len(decisions) % LIST_CHUNK == 0:
                 await asyncio.sleep(0)
@@ -169,7 +180,10 @@ class Policies:
         Raises:
             PoliciesUnavailable: nothing was loaded.
         """
-        return nearest(self.snapshot, caller, action, resource, context)
+        return nearest(self.snapshot, caller, action, resource, self._here(context))
+
+    def _here(self, context: RequestContext) -> RequestContext:
+        return context if self._zone is UTC else replace(context, zone=self._zone)
 
     def health(self) -> Health:
         """Tell whether the policies in force are those in the directory; if not, what is wrong with them."""

@@ -36,6 +36,7 @@ class PolicyRule:
     effect: Effect
     scope: Scope
     max_duration: timedelta | None
+    max_staleness: timedelta | None
     named: tuple[str, ...]
     samples: tuple[tuple[str, str, str], ...]
     cedar_json: str

@@ -157,9 +157,13 @@ class PolicySnapshot:
         deciding = tuple(sorted(result.diagnostics.reasons))
         if not result.allowed:
             return Decision(allowed=False, policies=deciding, digest=self.digest)
-        bounds = [bound for bound in (self.rules[name].max_duration for name in deciding) if bound is not None]
+        rules = [self.rules[name] for name in deciding]
         return Decision(
-            allowed=True, policies=deciding, digest=self.digest, max_duration=min(bounds) if bounds else None
+            allowed=True,
+            policies=deciding,
+            digest=self.digest,
+            max_duration=min((rule.max_duration for rule in rules if rule.max_duration), default=None),
+            max_staleness=min((rule.max_staleness for rule in rules if rule.max_staleness), default=None),
         )
 
     def _failed(self, error: Exception) -> Decision:

@@ -89,7 +89,7 @@ class Story:
 
     async def _refusals(self) -> None:
         self._open_act("bob, a developer, tries production; a stranger tries anything")
-        await self._expect(DENIED, BOB, ["get", "web-1", "--reason", "just looking"])
+        await self._expect(DENIED, BOB, ["get", "db-1", "--reason", "just looking"])
         stranger = Person("mallory", ())
         self._stage.give_token(stranger, self._stage.token_file(ALICE).read_text()[:-8] + "AAAAAAAA")
         await self._expect(DENIED, stranger, ["get", "web-1"])

@@ -22,6 +22,7 @@ from broker.errors import (
     Denied,
     Refused,
     ReviewRequired,
+    Upstream,
 )
 from broker.issuing.finding import find
 from broker.issuing.refusals import changed, locked, refusal, unspoken
@@ -104,8 +105,9 @@ class Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What was decided, on which approved request it rests, and whether it takes breaking the glass."""
+    """What was decided about what, on which approved request it rests, and whether it takes breaking the glass."""
 
+    instance: Instance
     decision: Decision
     request: AccessRequest | None = None
     breaks_glass: bool = False
@@ -157,9 +159,14 @@ class CredentialDesk:
         known = replace(asking.event(""), instance=instance.ref, tags=instance.tags, target="", protocol=protocol)
         if lock := self._locks.on(instance.ref):
             raise await self._refuse(known, self._locked(asking, instance, protocol, lock))
-        ruling = await self._decide(asking, instance, protocol)
-        decision, request = ruling.decision, ruling.request
-        known = replace(known, decision=decision, details={"request": request.id} if request else {})
+        try:
+            ruling = await self._rule(asking, instance, protocol)
+        except (Denied, Upstream) as error:
+            raise await self._refuse(known, error) from None
+        instance, decision, request = ruling.instance, ruling.decision, ruling.request
+        details: dict[str, str | int] = {"request": request.id} if request else {}
+        details |= self._age_of(instance)
+        known = replace(known, tags=instance.tags, decision=decision, details=details)
         if not decision.allowed:
             raise await self._refuse(known, refusal(decision))
         if protocol is not instance.platform.protocol:
@@ -168,18 +175,18 @@ class CredentialDesk:
         lease_id = uuid4().hex
         known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
         try:
-            details = await self._gateway.access_details(instance, protocol)
-            made = {**known.details, **_attempts(details.attempts)}
-            known = replace(known, upstream_request_id=details.upstream_request_id, details=made)
-            named = tuple(sorted({key.text for key in details.host_keys}))
+            access = await self._gateway.access_details(instance, protocol)
+            made = {**known.details, **_attempts(access.attempts)}
+            known = replace(known, upstream_request_id=access.upstream_request_id, details=made)
+            named = tuple(sorted({key.text for key in access.host_keys}))
             pinned = await self._host_keys.pinned(instance.ref)
             if pinned is not None and not pinned.issuperset(named):
                 known = replace(known, details={**known.details, "host_keys": named})
                 raise changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
-            opened = await self._vault.open(details, instance)
+            opened = await self._vault.open(access, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
-            credential = self._delivery(instance, details, opened, lease_expires_at=lease.expires_at, now=now)
+            credential = self._delivery(instance, access, opened, lease_expires_at=lease.expires_at, now=now)
             credential = replace(credential, warnings=(*credential.warnings, *_about_glass(asking, ruling)))
         except BaseException as error:  # a request that is cancelled by a stop is closed too
             await self._ledger.append(_failed(known, error))
@@ -220,8 +227,8 @@ class CredentialDesk:
         protocol = asking.request.protocol or instance.platform.protocol
         if lock := self._locks.on(instance.ref):
             raise self._locked(asking, instance, protocol, lock)
-        ruling = await self._decide(asking, instance, protocol)
-        decision = ruling.decision
+        ruling = await self._rule(asking, instance, protocol)
+        instance, decision = ruling.instance, ruling.decision
         if ruling.breaks_glass and await self._glass.owed(asking.caller):
             return replace(decision, allowed=False, policies=(), steps=(Step(obligation=Obligation.REVIEW),))
         decision = replace(decision, sources=self._policies.sources(decision.policies))
@@ -233,6 +240,22 @@ class CredentialDesk:
         nearest = self._policies.nearest(asking.caller, Action(protocol), instance, context)
         return replace(decision, nearest=nearest)
 
+    async def _rule(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
+        """Decide; a permit that rests on fresher facts than ours is decided again, on what AWS says now."""
+        ruling = await self._decide(asking, instance, protocol)
+        bound = ruling.decision.max_staleness
+        if not ruling.decision.allowed or bound is None or instance.read_at is None:
+            return ruling
+        if self._clock() - instance.read_at <= bound:
+            return ruling
+        return await self._decide(asking, await self._inventory.fresh(instance, bound), protocol)
+
+    def _age_of(self, instance: Instance) -> dict[str, int]:
+        """Answer, for the log, how many seconds ago AWS was asked for the tags that the policies looked at."""
+        if instance.read_at is None:
+            return {}
+        return {"tags_age": max(0, int((self._clock() - instance.read_at).total_seconds()))}
+
     async def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
         """Ask the policies; the glass is broken only for what they do not allow without."""
         ruling = await self._decide_ordinary(asking.ordinary, instance, protocol)
@@ -242,19 +265,19 @@ class CredentialDesk:
         decision = self._policies.decide(asking.caller, Action(protocol), instance, context, obliging=True)
         if decision.allowed and not context.reason.strip():  # whoever reviews it must have something to go by
             decision = replace(decision, allowed=False, policies=(), steps=(Step(obligation=Obligation.REASON),))
-        return Ruling(decision=decision, breaks_glass=decision.allowed)
+        return Ruling(instance=instance, decision=decision, breaks_glass=decision.allowed)
 
     async def _decide_ordinary(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
         action, context = Action(protocol), asking.context(self._clock())
         decision = self._policies.decide(asking.caller, action, instance, context, obliging=True)
         if Obligation.APPROVAL not in decision.obligations:
-            return Ruling(decision=decision)
+            return Ruling(instance=instance, decision=decision)
         request = await self._approvals.in_force(asking.caller, instance.ref, protocol)
         if request is None:
-            return Ruling(decision=decision)
+            return Ruling(instance=instance, decision=decision)
         approved = replace(context, approvals=len(request.approvals))
         decision = self._policies.decide(asking.caller, action, instance, approved, obliging=True)
-        return Ruling(decision=decision, request=request)
+        return Ruling(instance=instance, decision=decision, request=request)
 
     def _locked(self, asking: Asking, instance: Instance, protocol: Protocol, lock: Lock) -> Refused:
         """Tell of a lock whoever may know of the instance; to others there is none."""

@@ -59,8 +59,12 @@ def _recently(login: Step | None) -> str:
     if login is None or login.max_age is None:
         return ""
     minutes, seconds = divmod(login.max_age, 60)
-    ago = f"{minutes} minute{'s' * (minutes > 1)}" if minutes else f"{seconds} seconds"
+    ago = _counted(minutes, "minute") if minutes else _counted(seconds, "second")
     return f" (at most {ago} ago)"
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def _by_whom(step: Step) -> str:

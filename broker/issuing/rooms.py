@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol as Interface
 
 from broker.approvals.glass import GlassUse
@@ -33,6 +33,13 @@ class Inventory(Interface):
 
     async def find(self, target: str) -> tuple[Instance, ...]:
         """Answer all instances of a bare name, or the one of `account/region/name`; empty when there is none."""
+        ...
+
+    async def fresh(self, instance: Instance, within: timedelta) -> Instance:
+        """Answer an instance as AWS described it so recently.
+
+        Raises Denied when it is gone, and UpstreamError or UpstreamUnavailable when AWS cannot be asked.
+        """
         ...
 
 

@@ -40,6 +40,11 @@ class Cached(Generic[Value]):
         self._flight = SingleFlight(self._refresh)
 
     @property
+    def fetched_at(self) -> datetime | None:
+        """When the value was asked for; None when there is none."""
+        return self._fetched_at
+
+    @property
     def age(self) -> timedelta | None:
         """How old the value is; None when there is none."""
         return self._clock() - self._fetched_at if self._fetched_at else None

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
+from broker.errors import Denied
 from broker.lightsail.catalogue import Catalogue
 from broker.lightsail.listings import InstanceRecord
 from broker.lightsail.region import Freshness, Region, Source
@@ -80,6 +82,25 @@ class Inventory:
             await _raise_if_blind(regions)
         return await self._describe(records)
 
+    async def fresh(self, instance: Instance, within: timedelta) -> Instance:
+        """Answer an instance as AWS describes it now, or described it so recently; many who ask at once ask AWS once.
+
+        Raises:
+            Denied: it is not there any more.
+            UpstreamError: AWS cannot be asked, and what is known is older.
+            UpstreamUnavailable: Likewise.
+        """
+        listing = self._regions[instance.ref.account, instance.ref.region].listing
+        for _ in range(2):  # a list that was under way already may have begun too long ago
+            if listing.age is None or listing.age > within:
+                await listing.refresh()
+                if listing.failure is not None:
+                    raise listing.failure.with_traceback(None)
+        found = await self.find(str(instance.ref))
+        if not found:
+            raise Denied("no such instance any more")
+        return found[0]
+
     async def instances(self) -> tuple[Instance, ...]:
         """Answer all instances of the regions that can be listed; raise when none can."""
         regions = tuple(self._regions.values())
@@ -137,7 +158,11 @@ class Inventory:
         for record, instance in described:
             if instance is None:
                 _log.warning("%s is left out: nothing tells the platform of its blueprint", record.ref)
-        return tuple(instance for _, instance in described if instance is not None)
+        return tuple(
+            replace(instance, read_at=self._regions[record.ref.account, record.ref.region].listing.fetched_at)
+            for record, instance in described
+            if instance is not None
+        )
 
     async def _catalogue(self) -> Catalogue:
         """Answer what all regions offer together; one that cannot say takes nothing from the others."""

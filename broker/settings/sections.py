@@ -31,6 +31,7 @@ from broker.settings.values import (
     ShortName,
     SigningKey,
     SyslogAddress,
+    TimeZone,
     WebAddress,
     WitnessKey,
     is_loopback,
@@ -112,9 +113,10 @@ class Account(Section):
 
 
 class Policies(Section):
-    """`[policies]`: where the Cedar policies are."""
+    """`[policies]`: where the Cedar policies are, and by which clocks `context.local` goes."""
 
     directory: Path = Path("policies")
+    time_zone: TimeZone = "UTC"
 
 
 class Keys(Section):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from difflib import get_close_matches
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -42,6 +43,29 @@ def _network(text: str) -> str:
     except ValueError:
         raise ValueError(f"{text!r} is not a network: write one like 10.0.0.0/8") from None
     return text
+
+
+def zone(name: str) -> tzinfo:
+    """Answer a time zone by its name in the IANA database; UTC needs none.
+
+    Raises:
+        ValueError: there is no such zone, or no database on this machine.
+    """
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{name!r} is no time zone here: write one like Europe/Berlin{_no_database()}") from None
+
+
+def _no_database() -> str:
+    return "" if available_timezones() else "; this machine has no time zones: install tzdata"
+
+
+def _time_zone(name: str) -> str:
+    zone(name)
+    return name
 
 
 def _short_name(text: str) -> str:
@@ -175,6 +199,7 @@ def guess(close: Sequence[str]) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 ShortName = Annotated[str, AfterValidator(_short_name)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SecretSource = Annotated[str, AfterValidator(_secret_source)]

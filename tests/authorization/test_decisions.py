@@ -32,7 +32,7 @@ def test_all_deciding_permits_are_named_and_the_shortest_duration_holds(
     alice: Caller, web: Instance, context: RequestContext
 ) -> None:
     policies = quick("""
-        @id("b") @max_duration("2h") permit(principal, action, resource);
+        @id("b") @max_duration("2h") @max_staleness("30s") permit(principal, action, resource);
         @id("a") @max_duration("1h30m") permit(principal, action == Action::"ssh", resource);
         @id("c") permit(principal, action, resource);
         @id("d") @max_duration("1m") permit(principal, action == Action::"rdp", resource);
@@ -40,6 +40,7 @@ def test_all_deciding_permits_are_named_and_the_shortest_duration_holds(
     decision = policies.decide(alice, Action.SSH, web, context)
     assert decision.policies == ("a", "b", "c")
     assert decision.max_duration == timedelta(minutes=90)
+    assert decision.max_staleness == timedelta(seconds=30)
 
 
 def test_a_permit_without_duration_bounds_nothing(alice: Caller, web: Instance, context: RequestContext) -> None:

@@ -108,6 +108,8 @@ def test_all_problems_are_named_at_once_with_file_line_and_column(tmp_path: Path
         ('@id("a") @max_duration("31d")', "at most 30d"),
         ('@id("a") @max_durations("1h")', "did you mean @max_duration"),
         ('@id("a") @MaxDuration("1h")', "did you mean @max_duration"),
+        ('@id("a") @max_staleness("soon")', "@max_staleness: not a duration"),
+        ('@id("a") @max_stalenes("1m")', "did you mean @max_staleness"),
     ],
 )
 def test_annotations_that_mean_nothing_are_refused(annotations: str, message: str) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from broker.approvals.glass import GlassUse
 from broker.approvals.locks import Lock
 from broker.approvals.requests import AccessRequest
-from broker.errors import AuditUnavailable, BrokerError, BudgetExhausted, Locked, ReviewRequired
+from broker.errors import AuditUnavailable, BrokerError, BudgetExhausted, Denied, Locked, ReviewRequired
 from broker.model import (
     AccessDetails,
     Action,
@@ -138,6 +138,13 @@ class ListedInventory:
 
     async def find(self, target: str) -> tuple[Instance, ...]:
         return tuple(i for i in self._instances if target in {i.ref.name, str(i.ref)})
+
+    async def fresh(self, instance: Instance, within: timedelta) -> Instance:
+        del within
+        found = await self.find(str(instance.ref))
+        if not found:
+            raise Denied
+        return found[0]
 
 
 class TablePolicies:

@@ -15,6 +15,7 @@ from broker.approvals.locks import Lock, LockKind
 from broker.issuing.desk import GLASS_BROKEN, GLASS_WHOLE, Asking, CredentialDesk
 from broker.model import (
     Action,
+    Caller,
     CredentialRequest,
     Decision,
     HostKey,
@@ -24,6 +25,7 @@ from broker.model import (
     Obligation,
     Platform,
     Protocol,
+    RequestContext,
 )
 from tests.doubles.issuing import (
     CALLER,
@@ -65,6 +67,7 @@ class Desk:
 def desk(
     *,
     instances: tuple[Instance, ...] = (instance(),),
+    inventory: ListedInventory | None = None,
     policies: TablePolicies | None = None,
     aws_error: BaseException | None = None,
     attempts: int = 1,
@@ -84,7 +87,7 @@ def desk(
         diary,
         ledger,
         CredentialDesk(
-            inventory=ListedInventory(*instances),
+            inventory=inventory or ListedInventory(*instances),
             policies=policies or TablePolicies(ALLOWED),
             gateway=DiaryGateway(diary, aws_error, attempts, host_keys),
             vault=ClearVault(expires_at, vault_error),
@@ -438,3 +441,75 @@ async def test_one_issue_too_many_is_a_denial_and_never_reaches_aws() -> None:
     assert office.ledger.events[-1].error == "budget_exhausted"
     emergency = desk(policies=GLASS, purse=Purse(0))
     await emergency.issue(EMERGENCY)
+
+
+class AgeingInventory(ListedInventory):
+    """Knows an instance as it was, and reads it anew when asked to."""
+
+    def __init__(self, known: Instance, now: Instance | errors.BrokerError) -> None:
+        super().__init__(known)
+        self._now = now
+        self.read: list[timedelta] = []
+
+    async def fresh(self, instance: Instance, within: timedelta) -> Instance:
+        del instance
+        self.read.append(within)
+        if isinstance(self._now, errors.BrokerError):
+            raise self._now
+        return self._now
+
+
+class TagPolicies(TablePolicies):
+    """Allows what the table allows, for instances without the tag `quarantine`, on facts of the last 30 seconds."""
+
+    def decide(
+        self,
+        caller: Caller,
+        action: Action,
+        resource: Instance | str,
+        context: RequestContext,
+        *,
+        obliging: bool = False,
+    ) -> Decision:
+        decision = super().decide(caller, action, resource, context, obliging=obliging)
+        if isinstance(resource, Instance) and "quarantine" in resource.tags:
+            return Decision(allowed=False)
+        return replace(decision, max_staleness=timedelta(seconds=30) if decision.allowed else None)
+
+
+def seen(ago: float, **tags: str) -> Instance:
+    return replace(instance(), tags=tags, read_at=NOW - timedelta(seconds=ago))
+
+
+async def test_a_permit_that_wants_fresh_facts_reads_them_when_ours_are_old() -> None:
+    inventory = AgeingInventory(seen(31), seen(0, owner="bob"))
+    office = desk(inventory=inventory, policies=TagPolicies(ALLOWED))
+    await office.issue()
+    assert inventory.read == [timedelta(seconds=30)]
+    issued = office.ledger.events[-1]
+    assert (issued.tags, issued.details) == ({"owner": "bob"}, {"tags_age": 0})
+
+
+async def test_fresh_enough_facts_are_not_read_again_and_their_age_is_told() -> None:
+    inventory = AgeingInventory(seen(30), errors.UpstreamUnavailable())
+    office = desk(inventory=inventory, policies=TagPolicies(ALLOWED))
+    await office.issue()
+    assert inventory.read == []
+    assert {event.details["tags_age"] for event in office.ledger.events} == {30}
+
+
+async def test_what_was_tagged_meanwhile_is_denied() -> None:
+    office = desk(inventory=AgeingInventory(seen(50), seen(0, quarantine="")), policies=TagPolicies(ALLOWED))
+    with pytest.raises(errors.Denied):
+        await office.issue()
+    assert office.diary == ["credential.denied"]
+    assert office.ledger.events[0].tags == {"quarantine": ""}
+
+
+async def test_facts_that_cannot_be_read_anew_are_a_refusal() -> None:
+    for failure in (errors.UpstreamUnavailable(), errors.Denied("gone")):
+        office = desk(inventory=AgeingInventory(seen(50), failure), policies=TagPolicies(ALLOWED))
+        with pytest.raises(type(failure)):
+            await office.issue()
+        assert office.diary == ["credential.denied"]
+        assert office.ledger.events[0].error == failure.code

@@ -1,11 +1,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from broker.errors import NotFound, UpstreamError, UpstreamUnavailable
+from broker.errors import Denied, NotFound, UpstreamError, UpstreamUnavailable
 from broker.lightsail.inventory import START_SECONDS, Inventory
 from broker.lightsail.listings import KeyPair
 from broker.lightsail.region import Freshness
@@ -435,3 +436,33 @@ async def test_one_catalogue_is_enough_to_know_platforms_everywhere(source: List
     clock.pass_by(hours=25)
     assert len(await inventory.blueprints()) == 2
     await inventory.close()
+
+
+async def test_what_is_old_is_read_anew_once_for_all_who_ask(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    (before,) = await inventory.find("db-1")
+    assert before.read_at == clock()
+    source.records[IRELAND] = [replace(record("db-1"), tags={"env": "prod"})]
+    clock.pass_by(seconds=20)
+    assert await inventory.fresh(before, timedelta(seconds=30)) == before
+    asked = source.calls["instances main/eu-west-1"]
+    found = await asyncio.gather(*(inventory.fresh(before, timedelta(seconds=10)) for _ in range(5)))
+    assert {each.tags["env"] for each in found} == {"prod"}
+    assert {each.read_at for each in found} == {clock()}
+    assert source.calls["instances main/eu-west-1"] == asked + 1
+
+
+async def test_what_is_old_and_cannot_be_read_anew_is_refused(
+    inventory: Inventory, source: ListSource, clock: ManualClock
+) -> None:
+    (known,) = await inventory.find("db-1")
+    clock.pass_by(seconds=20)
+    source.failures[IRELAND] = UpstreamUnavailable("down")
+    with pytest.raises(UpstreamUnavailable):
+        await inventory.fresh(known, timedelta(seconds=10))
+    assert await inventory.fresh(known, timedelta(seconds=30)) == known
+    del source.failures[IRELAND]
+    source.records[IRELAND] = []
+    with pytest.raises(Denied):
+        await inventory.fresh(known, timedelta(seconds=10))
