@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -12,10 +12,12 @@ import structlog
 from broker.audit.spool import Spool
 from broker.authorization.policies import Policies
 from broker.authorization.snapshot import PolicySnapshot
-from broker.errors import AuditUnavailable
+from broker.errors import AuditUnavailable, PoliciesUnavailable
 from broker.model import Event, Receipt
 from broker.unsealing.custody import Custody
 
+_TOLD = 5
+"""So many problems of a broken set stand in the log; `broker policy check` names all of them."""
 _log = structlog.get_logger("broker.service")
 
 
@@ -47,6 +49,18 @@ async def record_policies(log: Log, snapshot: PolicySnapshot) -> None:
     )
 
 
+async def record_refusal(log: Log, problems: Sequence[str], digest: str) -> None:
+    """Write down that changed policies are broken, and which ones stay in force."""
+    await log.append(
+        Event(
+            event="policies.refused",
+            outcome="failure",
+            error=PoliciesUnavailable.code,
+            details={"problems": len(problems), "first": tuple(problems[:_TOLD]), "digest": digest},
+        )
+    )
+
+
 async def watch_policies(policies: Policies, log: Log) -> None:
     """Take in changed policies within a few seconds, until cancelled. A broken set keeps the old one in force."""
 
@@ -74,6 +88,7 @@ async def _note_policies(policies: Policies, log: Log, snapshot: PolicySnapshot 
         _log.info("the policies are those in force", detail=health.detail)
     else:
         _log.error("the policies are broken, the old ones stay in force", detail=health.detail)
+        await record_refusal(log, policies.problems, policies.snapshot.digest)
 
 
 async def record_failures(counter: FailureCounter, log: Log, every: float = 60.0) -> None:

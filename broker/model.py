@@ -478,6 +478,7 @@ EVENTS = (
     "lock.refused",
     "lock.removed",
     "policies.loaded",
+    "policies.refused",
     "request.approved",
     "request.cancelled",
     "request.created",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from broker.authorization.loading import load_snapshot
+from broker.authorization.loading import PoliciesRefused, load_snapshot
 from broker.authorization.nearest import nearest
 from broker.authorization.obligations import liftable, lifting
 from broker.errors import PoliciesUnavailable
@@ -45,6 +45,8 @@ class Policies:
         self._zone = zone
         self._snapshot: PolicySnapshot | None = None
         self._trouble = ""
+        self.problems: tuple[str, ...] = ()
+        """What is wrong with the directory as it was last read; empty while it is in force."""
         self._seen: Stamp | None = None
         self._turn = asyncio.Lock()
 
@@ -79,11 +81,13 @@ class Policies:
             self._seen = await asyncio.to_thread(_stamp, self._directory)
             try:
                 fresh = await asyncio.to_thread(load_snapshot, self._directory, self._snapshot)
-            except PoliciesUnavailable as error:
-                # What readiness shows tells nobody where things lie on this machine.
-                self._trouble = error.cause.replace(f"{self._directory.absolute().parent}/", "")
+            except PoliciesRefused as refused:
+                # What readiness and log show tells nobody where things lie on this machine.
+                here = f"{self._directory.absolute().parent}/"
+                self.problems = tuple(str(problem).replace(here, "") for problem in refused.problems)
+                self._trouble = "; ".join(self.problems)
                 return None
-            self._trouble = ""
+            self._trouble, self.problems = "", ()
             if self._snapshot is not None and fresh.digest == self._snapshot.digest:
                 return None
             self._snapshot = fresh

@@ -73,7 +73,11 @@ async def test_the_next_start_goes_on_in_the_same_log(place: Place) -> None:
 
 async def test_sighup_takes_in_the_policies_and_ends_nothing(place: Place) -> None:
     path = place.folder / "policies" / "all.cedar"
+    before = path.read_text()
     async with place.serving() as service:
+
+        async def is_ready() -> bool:
+            return (await service.ask("/readyz"))[0] == 200
 
         async def is_refused() -> bool:
             status, _ = await service.issue("web-1")
@@ -92,8 +96,18 @@ async def test_sighup_takes_in_the_policies_and_ends_nothing(place: Place) -> No
         await eventually(is_not_ready)
         assert "the policies are broken, the old ones stay in force" in place.log
         assert (await service.issue("web-1"))[0] == 403
+        path.write_text(before)
+        service.process.send_signal(signal.SIGHUP)
+        await eventually(is_ready)
+        assert (await service.issue("web-1"))[0] == 201
         assert await service.stop() == 0
-    assert len(await place.events("--event", "policies.loaded")) == 2
+    first, second, third = [event["details"]["digest"] for event in await place.events("--event", "policies.loaded")]
+    assert first == third != second
+    issued = await place.events("--event", "credential.issued")
+    assert {event["decision"]["digest"] for event in issued} == {first}
+    told = [event["details"] for event in await place.events("--event", "policies.refused")]
+    assert {(each["problems"], each["digest"]) for each in told} == {(1, second)}
+    assert told[0]["first"][0].startswith("policies/all.cedar:1:") or told[0]["first"][0].startswith("all.cedar:1:")
 
 
 async def test_a_kill_in_the_middle_of_issuing_is_closed_as_unknown_at_the_next_start(place: Place) -> None:

@@ -59,6 +59,7 @@ _CLASSES: Final[Mapping[str, tuple[_Class, int]]] = {
     "lock.refused": (_AUTHORIZE_SESSION, _ASSIGN),
     "lock.removed": (_ENTITY_MANAGEMENT, _DELETE),
     "policies.loaded": (_ENTITY_MANAGEMENT, _UPDATE),
+    "policies.refused": (_ENTITY_MANAGEMENT, _UPDATE),
     "request.approved": (_ENTITY_MANAGEMENT, _UPDATE),
     "request.cancelled": (_ENTITY_MANAGEMENT, _UPDATE),
     "request.created": (_ENTITY_MANAGEMENT, _CREATE),
