@@ -451,7 +451,7 @@ async def agreements(
         policies=policies,
         ledger=log,
         threads=views,
-        issuers=frozenset(issuer.name for issuer in settings.issuers),
+        issuers={issuer.name: issuer.principal for issuer in settings.issuers},
         accounts=frozenset(account.name for account in settings.accounts),
         clock=clock,
     )

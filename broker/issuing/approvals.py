@@ -26,7 +26,7 @@ from broker.approvals.requests import (
     State,
     request_of,
 )
-from broker.errors import BrokerError, Denied, InvalidRequest, NotFound, RequestClosed, Superseded
+from broker.errors import BrokerError, BudgetExhausted, Denied, InvalidRequest, NotFound, RequestClosed, Superseded
 from broker.issuing.answering import Answering, Verb
 from broker.issuing.desk import Asking
 from broker.issuing.finding import find
@@ -48,6 +48,7 @@ from broker.model import (
 
 KIND: Final = "request"
 MAX_APPROVALS: Final = 5
+MOST_PENDING: Final = 20
 USUAL_DURATION: Final = timedelta(hours=1)
 USUAL_PENDING: Final = timedelta(hours=8)
 LONGEST_PENDING: Final = timedelta(days=7)
@@ -97,6 +98,7 @@ class ApprovalDesk:
             raise InvalidRequest(
                 detail="The policies allow this without an approval.", next_step="Ask for the credential itself."
             )
+        await self._spare(asking.caller, now)
         granted = self._fewest(_imagined(asking, instance.ref, protocol, now), instance, asking.source.ip, 1, now)
         if granted is None:
             raise await self._refuse(replace(event, decision=decision), _without_approval(decision))
@@ -113,6 +115,15 @@ class ApprovalDesk:
         created = replace(event, event=CREATED, decision=by, details=details | _email(asking.caller))
         await self._ledger.append(created, after=-1)
         return await self._read(thread)
+
+    async def _spare(self, caller: Caller, now: datetime) -> None:
+        """Hold a caller to so many requests that wait: approvers are not to be flooded."""
+        waiting = [each for each in await self.mine(caller) if each.state(now) is State.PENDING]
+        if len(waiting) >= MOST_PENDING:
+            raise BudgetExhausted(
+                detail=f"{MOST_PENDING} of your requests wait for an answer already.",
+                next_step="Take some back by `broker request cancel`, or wait until they are answered.",
+            )
 
     async def approve(self, id: str, verb: Verb) -> AccessRequest:  # noqa: A002 - what it is called everywhere
         """Say yes. The last yes that is needed starts the clock, by what the policies allow then.

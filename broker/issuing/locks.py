@@ -7,7 +7,7 @@ know who is locked, and lets nobody in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -56,7 +56,7 @@ class LockDesk:
         policies: Decide who may lock, by the action `lock` on an account.
         ledger: Where locks are written.
         threads: Where they are read.
-        issuers: The names of who may vouch for people and programs.
+        issuers: Whom each issuer vouches for, `user` or `workload`, by its name.
         accounts: The names of all accounts.
         clock: The time.
         now: Seconds that only go forward, for the age of what is at hand.
@@ -69,7 +69,7 @@ class LockDesk:
         policies: Policies,
         ledger: Ledger,
         threads: Threads,
-        issuers: frozenset[str],
+        issuers: Mapping[str, str],
         accounts: frozenset[str],
         clock: Clock,
         now: Callable[[], float] = monotonic,
@@ -205,9 +205,11 @@ class LockDesk:
         """Answer what exactly is meant: a lock on nobody would keep nobody out."""
         if wish.kind in _PERSONAL:
             issuer, slash, subject = wish.target.partition("/")
-            if not slash or not subject or issuer not in self._issuers:
+            kinds = (name for name, kind in self._issuers.items() if kind == wish.kind.value)
+            if not slash or not subject or self._issuers.get(issuer) != wish.kind.value:
+                names = ", ".join(sorted(kinds)) or "none"
                 raise InvalidRequest(
-                    detail=f"target: write ISSUER/SUBJECT; the issuers are {', '.join(sorted(self._issuers))}."
+                    detail=f"target: write ISSUER/SUBJECT; issuers that vouch for a {wish.kind} are: {names}."
                 )
             return wish.target, None
         if wish.kind is LockKind.ACCOUNT:

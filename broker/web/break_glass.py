@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
-
-from pydantic import Field
+from typing import Any, Literal, Protocol
 
 from broker import errors
 from broker.approvals.glass import GlassUse
@@ -14,7 +12,7 @@ from broker.issuing.break_glass import Verdict
 from broker.model import Caller, Source, rfc3339
 from broker.model import Protocol as AccessProtocol
 from broker.web.paging import Paged, page
-from broker.web.parsing import Line
+from broker.web.parsing import Words
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 
@@ -22,7 +20,7 @@ class ReviewBody(Input):
     """What a reviewer makes of a use, and why."""
 
     verdict: Verdict = Verdict.JUSTIFIED
-    reason: Annotated[Line, Field(min_length=1)]
+    reason: Words
 
 
 class UseQuery(Paged):

@@ -14,7 +14,7 @@ from broker.issuing.answering import Verb
 from broker.issuing.locks import LockWish
 from broker.model import Caller, Clock, Source, rfc3339
 from broker.web.paging import Paged, page
-from broker.web.parsing import Line, one_line
+from broker.web.parsing import Line, Words, one_line
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 _LONGEST = 10 * 366 * 86_400
@@ -28,7 +28,7 @@ class LockBody(Input):
 
     kind: LockKind
     target: Annotated[str, Field(min_length=1, max_length=600, examples=["corp/alice"]), AfterValidator(one_line)]
-    message: Annotated[Line, Field(min_length=1)]
+    message: Words
     ttl: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
 
 

@@ -103,14 +103,22 @@ def _address(text: str) -> _Address | None:
 
 
 def one_line(text: str) -> str:
-    """Answer a text that can be shown anywhere as it is; raises ValueError for any other."""
+    """Answer a text that can be shown anywhere as it is, without space around it; raises ValueError for any other."""
     if not text.isprintable():
         raise ValueError("use printable characters on one line")
+    return text.strip()
+
+
+def _something(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
     return text
 
 
 Line = Annotated[str, Field(max_length=500), AfterValidator(one_line)]
 """What people write for people: a reason, a ticket, a message."""
+Words = Annotated[Line, AfterValidator(_something)]
+"""The same where something has to be said."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -170,7 +170,7 @@ class Requests:
                 body=RequestBody,
                 answer=RequestOut,
                 status=201,
-                errors=(*refused, errors.AmbiguousInstance, *seen[1:]),
+                errors=(*refused, errors.AmbiguousInstance, errors.BudgetExhausted, *seen[1:]),
                 handler=self.create,
             ),
             guarded_get(

@@ -130,7 +130,8 @@ async def test_a_lock_on_nobody_is_refused(office: Office) -> None:
     for kind, target in (
         ("user", "dev"),
         ("user", "nowhere/dev"),
-        ("workload", "corp/"),
+        ("workload", "corp/dev"),
+        ("user", "corp/"),
         ("instance", "web-9"),
         ("instance", "elsewhere/eu-west-1/web-1"),
         ("account", "other"),

@@ -15,9 +15,9 @@ from broker.approvals.requests import State
 from broker.audit.stores import StoredThread
 from broker.authorization.loading import snapshot_of
 from broker.authorization.policies import Policies
-from broker.errors import AuditUnavailable, InvalidRequest, Locked, RequestClosed
+from broker.errors import AuditUnavailable, BudgetExhausted, InvalidRequest, Locked, RequestClosed
 from broker.issuing.answering import Verb
-from broker.issuing.approvals import ApprovalDesk, Wish
+from broker.issuing.approvals import MOST_PENDING, ApprovalDesk, Wish
 from broker.issuing.break_glass import GlassDesk, Verdict
 from broker.issuing.desk import Asking
 from broker.issuing.locks import STALE_SECONDS, LockDesk, LockWish
@@ -115,6 +115,16 @@ async def test_of_several_approved_requests_the_longest_counts(book: Book) -> No
     assert found.ends_at == book.clock.now + timedelta(minutes=30)
 
 
+async def test_approvers_are_not_flooded(book: Book) -> None:
+    desk = requests(book)
+    made = [await desk.create(wants(), Wish()) for _ in range(MOST_PENDING)]
+    with pytest.raises(BudgetExhausted):
+        await desk.create(wants(), Wish())
+    await desk.create(wants(person("other", "dev")), Wish())
+    await desk.cancel(made[0].id, says(DEV))
+    await desk.create(wants(), Wish())
+
+
 GLASS = Judge("""
 @id("answer") permit (principal in Group::"corp/leads", action == Action::"approve", resource)
 when { !(resource.hasTag("env")) };
@@ -188,7 +198,7 @@ def locks(book: Book, threads: Silent | None = None, now: Seconds | None = None)
         policies=ANYBODY,
         ledger=book.log,
         threads=threads or Silent(book),
-        issuers=frozenset({"corp"}),
+        issuers={"corp": "user"},
         accounts=frozenset({"main"}),
         clock=book.clock,
         now=now or Seconds(),
