@@ -78,7 +78,7 @@ class Connection:
         tokens = self._access.tokens
         self._shown = tokens.current()
         answer = self._authorized(method, target, body, headers)
-        if answer.status == _UNAUTHORIZED and (renewed := tokens.renewed(self._shown)):
+        if answer.refuses_the_token and (renewed := tokens.renewed(self._shown)):
             self._shown = renewed
             answer = self._authorized(method, target, body, headers)
         return answer
@@ -157,7 +157,10 @@ class _Answer:
     def __init__(self, response: http.client.HTTPResponse, content: bytes) -> None:
         self.status = response.status
         self.nonce = response.getheader("DPoP-Nonce", "")
-        self.wants_nonce = bool(self.nonce) and "use_dpop_nonce" in response.getheader("WWW-Authenticate", "")
+        challenge = response.getheader("WWW-Authenticate", "")
+        self.wants_nonce = bool(self.nonce) and "use_dpop_nonce" in challenge
+        # A renewed token is of the same login, which is what is too weak or too old then (RFC 9470).
+        self.refuses_the_token = self.status == _UNAUTHORIZED and "insufficient_user_authentication" not in challenge
         self._retry_after = response.getheader("Retry-After", "")
         self._content = content
 

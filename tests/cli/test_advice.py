@@ -14,6 +14,10 @@ from tests.doubles.client import ServiceDouble, instance, page, problem
 from .conftest import Terminal
 
 GET = ["get", "web-1"]
+MFA = {"obligation": "mfa", "acr_values": ["phr", "phrh"]}
+FRESH = {"obligation": "fresh_login", "max_age": 900}
+REASON, TICKET = {"obligation": "reason"}, {"obligation": "ticket", "pattern": "OPS-*"}
+APPROVAL = {"obligation": "approval", "approvals": 2}
 
 
 def refusal(code: str, retry_after: int | None = None, **members: object) -> BrokerProblem:
@@ -39,6 +43,25 @@ def test_what_the_service_says_goes_first() -> None:
         (refusal("reason_required"), GET, "broker get web-1 --reason TEXT"),
         (refusal("ticket_required"), ["exec", "a", "--", "b", "c d"], "broker exec a --ticket ID -- b 'c d'"),
         (refusal("reason_required", next="give a ticket"), GET, "broker get web-1 --reason TEXT --ticket ID"),
+        (refusal("step_up_required", steps=[MFA]), GET, "broker login --acr 'phr phrh'"),
+        (refusal("step_up_required", steps=[MFA, FRESH]), GET, "broker login --acr 'phr phrh' --max-age 900s"),
+        (
+            refusal("step_up_required", steps=[FRESH, REASON]),
+            GET,
+            "broker login --max-age 900s && broker get web-1 --reason TEXT",
+        ),
+        (refusal("approval_required"), GET, "broker request create web-1"),
+        (refusal("approval_required"), ["ls"], ""),
+        (
+            refusal("step_up_required", steps=[MFA, REASON, TICKET, APPROVAL]),
+            ["get", "web-1", "--reason", "disk is full", "--protocol", "rdp"],
+            "broker request create web-1 --reason TEXT --ticket ID --protocol rdp",
+        ),
+        (
+            refusal("approval_required", steps=[APPROVAL]),
+            ["ssh", "web-1", "--reason", "disk is full", "--", "df"],
+            "broker request create web-1 --reason 'disk is full'",
+        ),
         (refusal("password_not_ready", 5), [*GET, "--wait", "5s"], "broker get web-1 --wait 10m"),
         (refusal("password_not_ready"), GET, ""),
         (refusal("overloaded", 5), ["ls"], ""),

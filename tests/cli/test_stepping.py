@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+import pytest
+
+from broker.cli.stepping import _fits
 from tests.doubles.client import Answer, ServiceDouble, ssh_credential
 from tests.real.conversation import Conversation
 
@@ -84,6 +87,60 @@ def test_a_token_from_the_environment_is_never_logged_in_again(terminal: Termina
     with Conversation(("get", "web-1"), terminal.environment) as person:
         assert person.end()[0] == 6
     assert len(asked(service)) == 1
+
+
+def test_whose_token_was_given_is_told_where_it_comes_from(terminal: Terminal, service: ServiceDouble) -> None:
+    step = {"obligation": "mfa", "acr_values": ["phr"]}
+    service.tell("POST /v1/credentials", refused("step_up_required", step, status=401))
+    ended = terminal.broker("get", "web-1")
+    assert ended.returncode == 6
+    assert "next: Do it. BROKER_TOKEN holds the token: renew it there, or unset BROKER_TOKEN." in ended.stderr
+    assert "type: unset BROKER_TOKEN BROKER_TOKEN_FILE; broker login --acr phr\n" in ended.stderr
+
+
+@pytest.mark.parametrize("words", [("ssh", "web-1"), ("exec", "web-1", "--", "true")])
+def test_every_command_asks_unless_it_is_told_not_to(
+    words: tuple[str, ...], terminal: Terminal, service: ServiceDouble
+) -> None:
+    ssh = terminal.folder / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\nexit 1\n")
+    ssh.chmod(0o755)
+    environment = {**terminal.environment, "PATH": f"{ssh.parent}:{terminal.environment['PATH']}"}
+    service.tell("POST /v1/credentials", refused("reason_required", REASON))
+    with Conversation((*words[:2], "--no-input", *words[2:]), environment) as person:
+        assert person.end()[0] == 6
+    assert "why do you want in" not in person.heard
+    with Conversation(words, environment) as person:
+        person.expect(r"why do you want in\? ")
+        person.say("because")
+        assert person.end()[0] == 6
+    assert asked(service) == [("", ""), ("", ""), ("because", "")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "fits"),
+    [
+        ("OPS-*", "OPS-7", True),
+        ("OPS-*", "OPS-", True),
+        ("OPS-*", "ops-7", False),
+        ("*", "any", True),
+        ("fixed", "fixed", True),
+        ("fixed", "fixed ", False),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*b*c*", "abcd", True),
+        ("*c*b*", "abcd", False),
+        ("a*bc*bc", "abc", False),
+        ("1\\**", "1*2", True),
+        ("1\\**", "12", False),
+        ("[x].?", "[x].?", True),
+        ("[x].?", "x.?", False),
+        ("*a" * 5000, "a" * 4999 + "b", False),
+    ],
+)
+def test_a_text_fits_as_the_policies_read_a_pattern(pattern: str, text: str, *, fits: bool) -> None:
+    assert _fits(text, pattern) is fits
 
 
 def test_nobody_is_asked_who_said_so_or_is_not_there(terminal: Terminal, service: ServiceDouble) -> None:

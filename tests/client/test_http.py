@@ -4,12 +4,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from broker.client import Access, Broker, BrokerProblem, Misconfigured, Unreachable, Untrusted
-from broker.client.credentials import FixedToken
+from broker.client.credentials import FixedToken, Token
 from broker.client.http import ANSWER_LIMIT, Connection
 from tests.doubles.client import Answer, Authority, ServiceDouble, instance, page, problem, ssh_credential
 
@@ -262,6 +263,35 @@ def test_a_token_that_is_not_taken_is_looked_into(service: ServiceDouble, connec
         with pytest.raises(BrokerProblem) as caught:
             connect(BROKER_TOKEN=token).credential("web-1")
         assert re.search(said, caught.value.next)
+
+
+class Renewable:
+    """A token that can be renewed again and again."""
+
+    remedy = ""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+
+    def current(self) -> Token:
+        return Token("first")
+
+    def renewed(self, refused: Token) -> Token | None:
+        self.renewals += refused.text == "first"
+        return Token("second")
+
+
+@pytest.mark.parametrize(("kind", "renewals"), [("invalid_token", 1), ("insufficient_user_authentication", 0)])
+def test_a_login_that_is_too_weak_is_not_mended_by_renewing_its_token(
+    kind: str, renewals: int, service: ServiceDouble, authority: Authority
+) -> None:
+    refused = problem(401, "some_code")
+    service.tell("POST /v1/credentials", replace(refused, headers={"WWW-Authenticate": f'Bearer error="{kind}"'}))
+    tokens = Renewable()
+    access = Access(service.url, tokens, ca_file=authority.ca_file)
+    with Broker(access) as broker, pytest.raises(BrokerProblem):
+        broker.credential("web-1")
+    assert (tokens.renewals, len(service.seen)) == (renewals, 1 + renewals)
 
 
 @pytest.mark.parametrize("name", ["", "/web-1", "eu-west-1/web-1", "a/b/c/d", "a//b"])

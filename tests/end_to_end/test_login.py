@@ -153,6 +153,25 @@ async def test_who_has_to_log_in_more_strongly_does_so_on_the_way(tmp_path: Path
         assert "its access token has to say acr strong\n" in heard, heard
 
 
+FRESH = """
+@id("fresh")
+permit (principal in Group::"corp/ops", action == Action::"ssh", resource)
+when { context.ticket like "OPS-*" && context has login_age && context.login_age <= 600 };
+"""
+
+
+async def test_who_has_to_log_in_more_recently_does_so_on_the_way(tmp_path: Path, provider: OpenIdProvider) -> None:
+    async with a_desk(tmp_path, provider, policies=FRESH) as desk:
+        assert (await desk.log_in_by_device("old+ops")).code == 0
+        refused = await desk.broker("get", "web-1", "--ticket", "OPS-7")
+        assert refused.code == 6
+        assert "log in again (at most 10 minutes ago)." in refused.err
+        assert "type: broker login --max-age 600s\n" in refused.err
+        code, out, heard = await asyncio.to_thread(steps_up, desk, "old+ops")
+        assert code == 0, heard
+        assert json.loads(out)["protocol"] == "ssh"
+
+
 async def test_by_another_device_and_everything_works_then(desk: Desk) -> None:
     ran = await desk.log_in_by_device()
     assert (ran.code, ran.out) == (0, ""), ran.err

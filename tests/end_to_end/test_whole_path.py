@@ -89,12 +89,12 @@ async def test_a_stranger_a_developer_and_a_missing_instance_learn_nothing(scene
     forged = scene.stage.token_file(ALICE).read_text()[:-8] + "AAAAAAAA"
     scene.stage.token_file(MALLORY).write_text(forged)
     assert (await scene.post(MALLORY, {"instance": "web-1"}))[0] == 401
-    hidden, missing = await scene.post(BOB, {"instance": "web-1"}), await scene.post(BOB, {"instance": "no-such"})
+    hidden, missing = await scene.post(BOB, {"instance": "db-1"}), await scene.post(BOB, {"instance": "no-such"})
     for _, document in (hidden, missing):
         document.pop("request_id")
     assert hidden == missing
     assert hidden[0] == 403
-    for path in ("/v1/instances/main/eu-west-1/web-1", "/v1/instances/main/eu-west-1/no-such"):
+    for path in ("/v1/instances/main/eu-west-1/db-1", "/v1/instances/main/eu-west-1/no-such"):
         assert (await scene.get(BOB, path))[0] == 403
     assert (await scene.get(BOB, "/v1/audit/events"))[0] == 403
     calls = [call for call in scene.stage.emulator.calls if call.operation == "GetInstanceAccessDetails"]

@@ -87,10 +87,15 @@ const configuration = (keys) => ({
   },
 });
 
-// Everybody has a second factor; whoever is called weak… uses it only when `acr_values` ask for it, or `never`.
+// Everybody has a second factor; whoever is called weak… uses it only when `acr_values` ask for it, or `never`; and
+// whoever is called old… logged in a day ago, but for `max_age`.
 const login = (context, id) => {
-  if (!id.startsWith('weak')) return {};
   const { DeviceCode: device } = context.oidc.entities;
+  if (id.startsWith('old')) {
+    const { authTime, params } = device ?? {};
+    return { auth_time: params?.max_age === undefined ? Math.floor(Date.now() / 1000) - 86_400 : authTime };
+  }
+  if (!id.startsWith('weak')) return {};
   const asked = device?.params?.acr_values;
   return { amr: ['pwd'], acr: asked && !id.includes('never') ? asked : 'weak', auth_time: device?.authTime };
 };
