@@ -61,7 +61,8 @@ architecture: $(VENV)/dev.stamp
 .PHONY: policies
 policies: $(VENV)/dev.stamp
 	@$(BIN)/broker policy check policies
-	@$(BIN)/broker policy test policies
+	@$(BIN)/broker policy format --check policies
+	@$(BIN)/broker policy test policies --require-coverage
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp  ## Measure

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from broker.authorization.cases import Case, Unreadable, read_table
+from broker.authorization.coverage import Coverage, Exercise
 from broker.authorization.obligations import lifting
 from broker.authorization.rules import PolicyProblem
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A case that came out otherwise. `expected` and `got` are short texts to set side by side."""
+    """A case that came out otherwise. `expected` and `got` are short texts; `policies` are those that decided."""
 
     case: Case
     expected: str
     got: str
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -34,12 +36,13 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     problems: list[PolicyProblem] = field(default_factory=list)
     uncovered: tuple[str, ...] = ()
+    coverage: tuple[Exercise, ...] = ()
 
 
 def run_tables(snapshot: PolicySnapshot, directory: Path) -> Report:
     """Run every `*.yaml` and `*.yml` table in `directory` against `snapshot`. Blocks; raises nothing of its own."""
     report = Report()
-    decided: set[str] = set()
+    coverage = Coverage(snapshot)
     for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
         try:
             cases = read_table(path.read_bytes(), path.name)
@@ -51,11 +54,12 @@ def run_tables(snapshot: PolicySnapshot, directory: Path) -> Report:
             continue
         for case in cases:
             decision = ask(snapshot, case)
-            decided.update(decision.policies)
+            coverage.see(case, decision)
             report.cases += 1
             if (expected := describe_expectation(case)) != (got := describe_decision(case, decision)):
-                report.failures.append(Failure(case, expected, got))
-    report.uncovered = tuple(name for name in snapshot.rules if name not in decided)
+                report.failures.append(Failure(case, expected, got, decision.policies))
+    report.coverage = tuple(coverage.policies.values())
+    report.uncovered = tuple(each.rule.id for each in report.coverage if not each.decides)
     return report
 
 

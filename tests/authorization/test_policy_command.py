@@ -1,3 +1,4 @@
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_failure_shows_where_what_was_expected_and_what_came(
     (directory / "tests" / "a.yaml").write_text(CASE % "deny")
     assert broker_policy("test", str(directory)) == 1
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"{directory}/tests/a.yaml:1: in: corp/a ssh main/eu-west-1/web-1"
+    assert out[0] == f"{directory}/tests/a.yaml:1:1: in: corp/a ssh main/eu-west-1/web-1"
     assert [line.strip() for line in out[1:3]] == ["expected deny by good", "got      allow by good"]
 
 
@@ -80,3 +81,91 @@ def test_a_directory_that_is_not_there_is_wrong_usage(
     monkeypatch.chdir(tmp_path)
     assert broker_policy("check", "gone") == 2
     assert f"{tmp_path}/gone: there is no such directory; copy the shipped `policies`" in capsys.readouterr().err
+
+
+QUESTION = ("--as", "corp/a", "--action", "ssh", "--on", "main/eu-west-1/web-1")
+
+
+def test_an_explanation_tells_by_its_exit_code(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert broker_policy("explain", str(directory), *QUESTION) == 0
+    assert f"{directory}/a.cedar:1:1: permit good" in capsys.readouterr().out.splitlines()
+    (directory / "a.cedar").write_text(GOOD.replace(";", " when { context.mfa };"))
+    assert broker_policy("explain", str(directory), *QUESTION, "--format", "json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["decision"], found["obligations"]) == ("deny", ["mfa"])
+    part = found["nearest"]["parts"][0]
+    assert (part["text"], part["holding"], part["line"], part["column"]) == ("context.mfa", "fails", 1, 73)
+    assert broker_policy("explain", str(directory), *QUESTION, "--context", "mfa=true") == 0
+    assert broker_policy("explain", str(directory), "--case", f"{directory}/tests/a.yaml:1") == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        (*QUESTION, "--context", "mfa"),
+        (*QUESTION, "--context", "approvals=many"),
+        (*QUESTION, "--context", "source=nowhere"),
+        ("--case", "a.yaml"),
+        ("--as", "corp/a", "--action", "ssh", "--on", "unknown"),
+    ],
+)
+def test_what_is_no_question_is_wrong_usage(
+    words: tuple[str, ...], directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert broker_policy("explain", str(directory), *words) == 2
+    assert capsys.readouterr().err.startswith("broker: ")
+
+
+def test_problems_are_told_to_programs_with_their_place(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "b.cedar").write_text('@id("b")\npermit(principal, action, foo resource);')
+    assert broker_policy("check", str(directory), "--format", "json") == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["file"], problem["line"], problem["column"]) == (f"{directory}/b.cedar", 2, 31)
+
+
+def test_required_coverage_wants_a_case_that_holds_and_one_that_does_not(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "a.cedar").write_text(GOOD.replace(";", " unless { context.mfa };"))
+    assert broker_policy("test", str(directory)) == 0
+    assert broker_policy("test", str(directory), "--require-coverage") == 1
+    assert f"{directory}/a.cedar:1:1: good: no case fits its head" in capsys.readouterr().out
+    case = "- {as: corp/a, on: main/eu-west-1/web-1, action: ssh, context: {mfa: true}, expect: deny}\n"
+    (directory / "tests" / "a.yaml").write_text(CASE % "allow" + case)
+    assert broker_policy("test", str(directory), "--require-coverage", "--format", "json") == 0
+    (policy,) = json.loads(capsys.readouterr().out)["policies"]
+    assert (policy["decides"], policy["misses"], policy["lacks"]) == (["a.yaml:1"], ["a.yaml:2"], "")
+
+
+def test_formatting_writes_only_what_it_may(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = directory / "a.cedar"
+    path.chmod(0o640)
+    assert broker_policy("format", "--check", str(directory)) == 1
+    assert (path.read_text(), f"{path}:1:1: " in capsys.readouterr().out) == (GOOD, True)
+    assert broker_policy("format", str(directory)) == 0
+    assert path.read_text().startswith('@id("good")\npermit (')
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert broker_policy("format", "--check", str(path)) == 0
+    assert sorted(each.name for each in directory.iterdir()) == ["a.cedar", "tests"]
+
+
+def test_a_difference_shows_in_the_exit_code(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path_factory.mktemp("new")
+    (new / "a.cedar").write_text(GOOD.replace(";", " when { context.mfa };"))
+    assert broker_policy("diff", str(directory), str(directory)) == 0
+    assert broker_policy("diff", str(directory), str(new)) == 1
+    assert "  anybody: ssh: yes by good -> with mfa by good" in capsys.readouterr().out
+    assert broker_policy("diff", str(directory), "gone") == 2
+
+
+def test_who_can_answers_for_an_instance_and_for_a_person(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert broker_policy("who-can", str(directory), "--on", "web-1", "--action", "ssh", "--format", "json") == 0
+    assert {each["who"] for each in json.loads(capsys.readouterr().out)} == {"anybody", "any program"}
+    assert broker_policy("who-can", str(directory), "--as", "corp/a", "--format", "json") == 0
+    assert [(each["on"], each["action"]) for each in json.loads(capsys.readouterr().out)] == [
+        ("main/eu-west-1/web-1", "ssh")
+    ]
+    assert broker_policy("who-can", str(directory), "--on", "nowhere") == 2
