@@ -199,6 +199,7 @@ def test_nothing_listens(door: Door) -> None:
     [
         ({"obligations": ["reason", "ticket"]}, "obligation"),
         ({"forbidden_by": ["freeze"]}, "forbidden"),
+        ({"forbidden_by": ["freeze"], "deciding": [{"id": "freeze", "file": "a.cedar", "line": 3}]}, "forbidden"),
         ({"nearest": {"group": "ops", "policies": ["ops-ssh"], "obligations": []}}, "group-missing"),
         ({}, "no-policy"),
     ],
@@ -207,6 +208,13 @@ def test_the_policies_say_no(door: Door, members: dict[str, Any], cause: str) ->
     door.service.tell("POST /v1/decisions", Answer(DENY | members))
     assert causes(door) == [cause]
     assert door.asked() == []
+
+
+def test_a_lock_and_a_budget_are_causes_of_their_own(door: Door) -> None:
+    for code, status, cause in (("locked", 403, "locked"), ("budget_exhausted", 429, "budget")):
+        problem = {"status": status, "code": code, "detail": "laptop stolen"}
+        door.service.tell("POST /v1/decisions", Answer(problem, status, {"Content-Type": "application/problem+json"}))
+        assert causes(door) == [cause]
 
 
 def findings(door: Door, *words: str) -> dict[str, dict[str, str]]:

@@ -14,6 +14,8 @@ FIXES = {
     "service-unready": "tell the operator of the broker which component it is",
     "service-refused": "do what the sentence says, or give an operator the request id",
     "rate-limited": "wait, then try again; do programs of yours ask in a loop?",
+    "budget": "wait, use a credential that you have, or ask an operator for a larger budget",
+    "locked": "talk to whoever locked it",
     "ambiguous": "name it in full, as ACCOUNT/REGION/NAME",
     "obligation": "ask again with what is missing",
     "group-missing": "ask whoever looks after your groups to add you, then log in again",

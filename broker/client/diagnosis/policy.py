@@ -39,7 +39,8 @@ CAUSES = {
     "policies_unavailable": "service-unready",
     "overloaded": "rate-limited",
     "rate_limited": "rate-limited",
-    "budget_exhausted": "rate-limited",
+    "budget_exhausted": "budget",
+    "locked": "locked",
     "invalid_token": "token-refused",
 }
 """The cause behind a code of the service."""
@@ -72,7 +73,7 @@ def decided(broker: Broker, question: Question, *, listed: bool) -> Finding:
     except ClientError as error:
         return refused("policy", error)
     if answer["decision"] == "allow":
-        return ok("policy", f"allowed by {', '.join(answer['policies'])}")
+        return ok("policy", f"allowed by {', '.join(_placed(answer, answer['policies']))}")
     if missing := answer["obligations"]:
         detail = f"the policies would allow it with {_missing(missing)}"
         return problem("policy", "obligation", detail, command=question.names.asking(missing, reason, ticket))
@@ -101,12 +102,18 @@ def suggesting(finding: Finding, name: str, listed: Sequence[InstanceDocument]) 
 
 def _denied(answer: DecisionDocument, *, listed: bool) -> Finding:
     if forbidding := answer.get("forbidden_by"):
-        return problem("policy", "forbidden", f"a policy forbids it: {', '.join(forbidding)}")
+        return problem("policy", "forbidden", f"a policy forbids it: {', '.join(_placed(answer, forbidding))}")
     if nearest := answer.get("nearest"):
         return problem("policy", "group-missing", _nearest(nearest))
     if listed:
         return problem("policy", "no-policy", "you may see the instance, but no policy lets you in")
     return problem("policy", "not-visible", "it is not there, or not visible to you: the service does not say which")
+
+
+def _placed(answer: DecisionDocument, policies: Sequence[str]) -> list[str]:
+    """Write policies down with the place where they stand, as far as the service tells it."""
+    places = {each["id"]: f" ({each['file']}:{each['line']})" for each in answer.get("deciding", [])}
+    return [f"{policy}{places.get(policy, '')}" for policy in policies]
 
 
 def _nearest(nearest: NearestDocument) -> str:
