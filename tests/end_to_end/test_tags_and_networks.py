@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,50 @@ async def test_the_network_is_the_callers_behind_a_trusted_proxy_and_nobodys_cla
     place.environment["BROKER__SERVER__TRUSTED_PROXIES"] = "[]"
     async with place.serving() as service:
         assert await opened(Office(place, service), **{"X-Forwarded-For": "10.1.2.3"}) == set()
+
+
+QUARANTINE = """
+@id("fresh")
+@max_staleness("1s")
+permit (principal, action == Action::"ssh", resource == Instance::"main/eu-west-1/web-1");
+
+@id("as-listed")
+permit (principal, action == Action::"ssh", resource == Instance::"main/us-east-1/web-3");
+
+@id("quarantine")
+forbid (principal, action, resource) when { resource.hasTag("quarantine") };
+"""
+
+
+async def test_a_permit_that_asks_for_fresh_tags_sees_what_was_tagged_a_moment_ago(place: Place) -> None:
+    (place.folder / "policies" / "all.cedar").write_text(QUARANTINE)
+    async with place.serving() as service:
+        office = Office(place, service)
+        assert await opened(office) == {"web-1", "web-3"}
+        for instance in place.emulator.fixture.instances:
+            assert isinstance(instance.tags, dict)
+            instance.tags["quarantine"] = "yes"
+        await asyncio.sleep(1.1)
+        assert await opened(office) == {"web-3"}  # its tags are those of the last list, up to a minute old
+        status, refused = await office.ask(DEV, "/v1/credentials", {"instance": "web-1"})
+        assert (status, refused["code"]) == (403, "denied")
+        [event] = await office.events("credential.")
+        assert event["instance"]["tags"]["quarantine"] == "yes"
+        assert event["details"]["tags_age"] <= 1
+        await office.fault(operation="GetInstances", kind="error:ServiceException")
+        (place.folder / "policies" / "all.cedar").write_text(QUARANTINE.partition('@id("quarantine")')[0])
+        await asyncio.sleep(1.1)
+        refused = await eventually_refused(office)
+        assert refused["code"] in {"upstream_error", "upstream_unavailable"}  # nobody knows how it is tagged by now
+        assert await opened(office) == {"web-3"}
+
+
+async def eventually_refused(office: Office) -> dict[str, Any]:
+    """Ask until the changed policies are in force, and the refusal is of another kind."""
+    async with asyncio.timeout(10):
+        while True:
+            status, refused = await office.ask(DEV, "/v1/credentials", {"instance": "web-1"})
+            assert status >= 400
+            if refused["code"] != "denied":
+                return dict(refused)
+            await asyncio.sleep(0.1)
