@@ -25,6 +25,7 @@ from broker.model import (
     Action,
     Caller,
     Clock,
+    Decision,
     Event,
     InstanceRef,
     RequestContext,
@@ -147,7 +148,7 @@ class LockDesk:
             instance=instance,
             reason=verb.reason,
         )
-        await self._permit(event, wish.kind, target, verb)
+        event = replace(event, decision=await self._permit(event, wish.kind, target, verb))
         thread = uuid4().hex
         details = {"thread": thread, "kind": wish.kind.value, "target": target}
         details |= {"until": rfc3339(self._clock() + wish.ttl)} if wish.ttl else {}
@@ -175,7 +176,7 @@ class LockDesk:
             reason=verb.reason,
             details={"thread": id, "kind": lock.kind.value, "target": lock.target},
         )
-        await self._permit(event, lock.kind, lock.target, verb)
+        event = replace(event, decision=await self._permit(event, lock.kind, lock.target, verb))
         if not lock.holds(self._clock()):
             raise _off()
         try:
@@ -231,8 +232,10 @@ class LockDesk:
         """Answer the accounts on which one must be allowed to lock: a person is kept out of all."""
         return sorted(self._accounts) if kind in _PERSONAL else [target.partition("/")[0]]
 
-    async def _permit(self, event: Event, kind: LockKind, target: str, verb: Verb) -> None:
+    async def _permit(self, event: Event, kind: LockKind, target: str, verb: Verb) -> Decision:
+        """Answer the decision that permits it, of the last account that is concerned."""
         context = RequestContext(now=self._clock(), source_ip=verb.source.ip, reason=verb.reason)
+        decision = Decision(allowed=False)
         for account in self._concerned(kind, target):
             decision = self._policies.decide(verb.caller, Action.LOCK, account, context, obliging=True)
             if not decision.allowed:
@@ -240,6 +243,7 @@ class LockDesk:
                 refused = replace(event, event="lock.refused", outcome="denied", decision=decision, error=error.code)
                 await self._ledger.append(replace(refused, details={"kind": kind.value, "target": target}))
                 raise error
+        return decision
 
     def _may_see(self, caller: Caller, source: Source, lock: Lock) -> bool:
         context = RequestContext(now=self._clock(), source_ip=source.ip)

@@ -71,6 +71,7 @@ async def test_a_locked_person_is_refused_on_every_route(office: Office) -> None
     assert (await office.service.ask("/healthz"))[0] == 200
     told = await office.events("lock.")
     assert [event["event"] for event in told] == ["lock.created", *["lock.refused"] * 8]
+    assert told[0]["decision"]["policies"] == ["guard"]
     assert {event["details"]["route"] for event in told[1:]} == {"/v1/credentials", *ROUTES}
 
     assert (await remove(office, made["id"]))[1]["in_force"] is False
