@@ -366,7 +366,7 @@ async def service(
             approvals=agreed.approvals,
             glass=agreed.glass,
             locks=agreed.locks,
-            budgets=Budgets(budget_limits(settings), views, log, clock),
+            budgets=Budgets(budget_limits(settings), views, log, clock, shared=database_file(settings) is None),
             inventory=inventory,
             policies=policies,
             gateway=gateway,

@@ -2,6 +2,7 @@
 
 They are counted from the log, so that several brokers keep to one budget and a restart forgets nothing; what is on its
 way to the log in this process is counted beside it. (Of what two brokers write at the same moment, neither knows.)
+Where no other process writes the log, it is read once for each caller, and counted along from then on.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class _Account:
     underway: dict[str, str] = field(default_factory=dict)
     newest: int = -1
     newest_time: int = 0
+    is_loaded: bool = False
     refused: bool = False
 
     def count(self, row: tuple[int, int, str, str]) -> None:
@@ -79,11 +81,12 @@ class _Account:
 class Budgets:
     """Holds callers to their budgets, and writes down once that somebody ran into one."""
 
-    def __init__(self, limits: Limits, issues: Issues, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, limits: Limits, issues: Issues, ledger: Ledger, clock: Clock, *, shared: bool) -> None:
         self._limits = limits
         self._issues = issues
         self._ledger = ledger
         self._clock = clock
+        self._shared = shared
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
     @asynccontextmanager
@@ -108,8 +111,13 @@ class Budgets:
             account.underway[event.request_id] = str(event.instance)
         try:
             yield
+            if not self._shared:
+                account.count((account.newest, self._milliseconds(), str(event.instance), event.request_id))
         finally:
             account.underway.pop(event.request_id, None)
+
+    def _milliseconds(self) -> int:
+        return int(self._clock().timestamp() * 1000)
 
     def _account(self, actor: str) -> _Account:
         account = self._accounts.setdefault(actor, _Account())
@@ -119,21 +127,25 @@ class Budgets:
         return account
 
     async def _check(self, account: _Account, actor: str, instance: str) -> None:
-        now = int(self._clock().timestamp() * 1000)
-        since = max(account.newest_time - _SKEW, now - _HOUR)
-        for row in await self._issues.asked_since(actor, COUNTED, since, account.newest):
-            account.count(row)
+        now = self._milliseconds()
+        if self._shared or not account.is_loaded:
+            since = max(account.newest_time - _SKEW, now - _HOUR)
+            for row in await self._issues.asked_since(actor, COUNTED, since, account.newest):
+                account.count(row)
+            account.is_loaded = True
         account.forget(now)
         self._hold(account, instance, now)
 
     def _hold(self, account: _Account, instance: str, now: int) -> None:
         limit = self._limits.issues_per_minute
-        lately = [*account.minute, *(now for _ in account.underway)]
-        if limit and len(lately) >= limit:
+        if limit and len(account.minute) + len(account.underway) >= limit:
+            lately = [*account.minute, *(now for _ in account.underway)]
             raise _exhausted(f"{limit} credentials within a minute", lately[-limit] + _MINUTE - now)
         limit = self._limits.instances_per_hour
+        if not limit or instance in account.hour:
+            return
         newest = account.hour | dict.fromkeys(account.underway.values(), now)
-        if limit and instance not in newest and len(newest) >= limit:
+        if instance not in newest and len(newest) >= limit:
             raise _exhausted(
                 f"{limit} different instances within an hour", sorted(newest.values())[-limit] + _HOUR - now
             )

@@ -23,9 +23,9 @@ def asked(name: str, number: int) -> Event:
 class Spender:
     """Somebody who is issued one credential after the other."""
 
-    def __init__(self, book: Book, **limits: int) -> None:
+    def __init__(self, book: Book, *, shared: bool = True, **limits: int) -> None:
         self.book = book
-        self.budgets = Budgets(Limits(**limits), book.views, book.log, book.clock)
+        self.budgets = Budgets(Limits(**limits), book.views, book.log, book.clock, shared=shared)
         self.number = 0
 
     async def spend(self, name: str = "web-1", *, gate: asyncio.Event | None = None) -> bool:
@@ -41,8 +41,12 @@ class Spender:
         return True
 
 
-async def test_a_minute_slides(book: Book) -> None:
-    spender = Spender(book, issues_per_minute=3)
+both = pytest.mark.parametrize("shared", [True, False])
+
+
+@both
+async def test_a_minute_slides(book: Book, *, shared: bool) -> None:
+    spender = Spender(book, shared=shared, issues_per_minute=3)
     for _ in range(3):
         assert await spender.spend()
         book.later(seconds=10)
@@ -58,8 +62,9 @@ async def test_a_minute_slides(book: Book) -> None:
     assert not await spender.spend()
 
 
-async def test_an_instance_counts_once_until_an_hour_after_its_last_use(book: Book) -> None:
-    spender = Spender(book, instances_per_hour=2)
+@both
+async def test_an_instance_counts_once_until_an_hour_after_its_last_use(book: Book, *, shared: bool) -> None:
+    spender = Spender(book, shared=shared, instances_per_hour=2)
     assert await spender.spend("web-1")
     book.later(minutes=30)
     assert await spender.spend("web-2")
@@ -73,8 +78,9 @@ async def test_an_instance_counts_once_until_an_hour_after_its_last_use(book: Bo
     assert not await spender.spend("web-1")
 
 
-async def test_what_is_on_its_way_counts_once(book: Book) -> None:
-    spender, gate = Spender(book, issues_per_minute=4), asyncio.Event()
+@both
+async def test_what_is_on_its_way_counts_once(book: Book, *, shared: bool) -> None:
+    spender, gate = Spender(book, shared=shared, issues_per_minute=4), asyncio.Event()
     waiting = [asyncio.create_task(spender.spend(gate=gate)) for _ in range(3)]
     await asyncio.sleep(0.05)
     assert await spender.spend()
@@ -86,8 +92,9 @@ async def test_what_is_on_its_way_counts_once(book: Book) -> None:
     assert [await spender.spend() for _ in range(5)] == [True] * 4 + [False]
 
 
-async def test_what_did_not_get_into_the_log_is_given_back(book: Book) -> None:
-    spender = Spender(book, issues_per_minute=1)
+@both
+async def test_what_did_not_get_into_the_log_is_given_back(book: Book, *, shared: bool) -> None:
+    spender = Spender(book, shared=shared, issues_per_minute=1)
     for _ in range(3):
         with pytest.raises(AuditUnavailable):
             async with spender.budgets.spending(asked("web-1", 7)):
@@ -103,7 +110,8 @@ async def test_a_broker_that_begins_counts_what_others_wrote(book: Book) -> None
     assert not await one.spend("web-1")
     book.later(minutes=2)
     assert not await other.spend("web-3")
-    assert not await Spender(book, instances_per_hour=2).spend("web-3")
+    for shared in (True, False):
+        assert not await Spender(book, shared=shared, instances_per_hour=2).spend("web-3")
 
 
 async def test_each_burst_is_told_once(book: Book) -> None:
