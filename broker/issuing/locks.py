@@ -146,6 +146,7 @@ class LockDesk:
             actor=verb.caller,
             source=verb.source,
             instance=instance,
+            target="" if instance else target,
             reason=verb.reason,
         )
         event = replace(event, decision=await self._permit(event, wish.kind, target, verb))
@@ -173,6 +174,8 @@ class LockDesk:
             request_id=verb.request_id,
             actor=verb.caller,
             source=verb.source,
+            instance=InstanceRef.parse(lock.target) if lock.kind is LockKind.INSTANCE else None,
+            target="" if lock.kind is LockKind.INSTANCE else lock.target,
             reason=verb.reason,
             details={"thread": id, "kind": lock.kind.value, "target": lock.target},
         )
@@ -196,7 +199,8 @@ class LockDesk:
         now = self._clock()
         for lock in map(_folded, await self._threads.threads(KIND, event=CREATED)):
             if not lock.holds(now):
-                expired = Event(event=EXPIRED, outcome="success", details={"thread": lock.id, "target": lock.target})
+                details = {"thread": lock.id, "target": lock.target}
+                expired = Event(event=EXPIRED, outcome="success", target=lock.target, details=details)
                 try:
                     await self._ledger.append(expired, after=lock.last_index)
                 except Superseded:

@@ -81,7 +81,7 @@ def _enumerated(parts: Sequence[str]) -> str:
 
 def locked(lock: Lock) -> Locked:
     """Say what whoever locked it wrote, and how long it lasts."""
-    until = f" Until {rfc3339(lock.until)}." if lock.until else ""
+    until = f" (until {rfc3339(lock.until)})" if lock.until else ""
     return Locked(
         detail=f"The {lock.kind} {lock.target} is locked: {lock.message}{until}",
         next_step=f"Talk to {lock.created_by}, who locked it.",
