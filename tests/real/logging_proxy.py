@@ -24,6 +24,7 @@ class LoggingProxy:
         self._to = (parts.hostname or "", parts.port or 443)
         self._server, self._client = server, client
         self._seen = bytearray()
+        self._writers: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.url = ""
@@ -55,10 +56,15 @@ class LoggingProxy:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._to
+        self._writers.append(writer)
         behind_reader, behind_writer = await asyncio.open_connection(host, port, ssl=self._client)
+        self._writers.append(behind_writer)
         await asyncio.gather(self._forward(reader, behind_writer), self._forward(behind_reader, writer))
 
     async def _forward(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
