@@ -31,8 +31,9 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
 
 
 def pytest_configure() -> None:
-    """Take interrupts: a job in the background of a shell ignores them, and so would every program that it starts."""
+    """Take signals that a job in the background, or under nohup, ignores: every program that it starts would too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
