@@ -56,6 +56,7 @@ from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
 from broker.identity.replays import MOST_OF_ONE, ReplayCache, ReplaysInMemory
+from broker.identity.sessions import Sessions
 from broker.issuing.approvals import ApprovalDesk
 from broker.issuing.break_glass import GlassDesk
 from broker.issuing.budgets import Budgets, Limits
@@ -83,6 +84,7 @@ from broker.web import openapi, whoami
 from broker.web.app import Edge
 from broker.web.audit import Audit
 from broker.web.break_glass import BreakGlass
+from broker.web.console.pages import Console, Rooms
 from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
@@ -347,9 +349,13 @@ async def service(
         if file := database_file(settings):
             await stack.enter_async_context(collecting(Spool(file, clock), log))
 
-        burst = Burst(settings.notify.denied_burst, settings.notify.denied_burst_within)
-        healths = [log.health, anchored.health]
-        outbox = Outbox(origin=settings.audit.origin, log=log, events=review, healths=healths, burst=burst)
+        outbox = Outbox(
+            origin=settings.audit.origin,
+            log=log,
+            events=review,
+            healths=[log.health, anchored.health],
+            burst=Burst(settings.notify.denied_burst, settings.notify.denied_burst_within),
+        )
         webhooks = await stack.enter_async_context(notifying(told, outbox, clock))
         await record_policies(log, snapshot)
 
@@ -360,7 +366,6 @@ async def service(
         await inventory.start()
         stack.push_async_callback(inventory.close)
 
-        names = frozenset(account.name for account in settings.accounts)
         agreed = await agreements(settings, inventory, policies, log, views, clock)
         desk = CredentialDesk(
             approvals=agreed.approvals,
@@ -377,17 +382,6 @@ async def service(
             clock=clock,
         )
         metrics = Metrics()
-        routes = [
-            *Credentials(desk).routes(),
-            *Instances(inventory, policies, clock).routes(),
-            *Leases(views, log, policies, names, clock).routes(),
-            *Requests(agreed.approvals, Deliveries(told, views.followers), clock).routes(),
-            *BreakGlass(agreed.glass).routes(),
-            *Locks(agreed.locks, clock).routes(),
-            *Hosts(views, log, inventory, policies, names, clock).routes(),
-            *Audit(review, log, policies, names, clock).routes(),
-            *whoami.routes(),
-        ]
         components: list[Callable[[], Health]] = [
             log.health,
             anchored.health,
@@ -396,6 +390,29 @@ async def service(
             inventory.health,
             vault.health,
             webhooks,
+        ]
+        audit = Audit(review, log, policies, account_names(settings), clock)
+        sessions = console_sessions(settings, log, views, clock)
+        rooms = Rooms(
+            review=review,
+            views=views,
+            approvals=agreed.approvals,
+            glass=agreed.glass,
+            healths=components,
+            verifier=str(signer(settings).verifier),
+        )
+        console = Console(audit, sessions, rooms, clock)
+        routes = [
+            *Credentials(desk).routes(),
+            *Instances(inventory, policies, clock).routes(),
+            *Leases(views, log, policies, account_names(settings), clock).routes(),
+            *Requests(agreed.approvals, Deliveries(told, views.followers), clock).routes(),
+            *BreakGlass(agreed.glass).routes(),
+            *Locks(agreed.locks, clock).routes(),
+            *Hosts(views, log, inventory, policies, account_names(settings), clock).routes(),
+            *audit.routes(),
+            *whoami.routes(),
+            *console.routes(),
         ]
         routes += Description(
             components,
@@ -409,9 +426,9 @@ async def service(
             RateLimit(share(settings.limits.per_caller_per_minute, settings)),
             agreed.locks,
             Admission(share(settings.limits.concurrent_requests, settings)),
+            sessions,
         )
-        proxies = [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
-        edge = Edge(doors, metrics, proxies, public_urls=named)
+        edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error)
         listener = Listener(edge.application(routes), bound, secured)
 
         chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
@@ -452,11 +469,27 @@ async def agreements(
         ledger=log,
         threads=views,
         issuers={issuer.name: issuer.principal for issuer in settings.issuers},
-        accounts=frozenset(account.name for account in settings.accounts),
+        accounts=account_names(settings),
         clock=clock,
     )
     await locks.look()
     return Agreements(approvals, glass, locks)
+
+
+def console_sessions(settings: Settings, log: AuditLog, views: Views, clock: Clock) -> Sessions:
+    """Open what knows who is signed in to the console."""
+    people = frozenset(issuer.name for issuer in settings.issuers if issuer.principal == "user")
+    return Sessions(derived_key(signing_key(settings), "console sessions"), log, views, people, clock)
+
+
+def account_names(settings: Settings) -> frozenset[str]:
+    """Answer the names of the accounts."""
+    return frozenset(account.name for account in settings.accounts)
+
+
+def proxies(settings: Settings) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Answer whose word about the source of a request is taken."""
+    return [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
 
 
 def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:

@@ -25,6 +25,7 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
     "xclip": lambda: all(map(shutil.which, ("xclip", "Xvfb"))),
     "postgresql": is_there,
     "zsh": lambda: shutil.which("zsh") is not None,
+    "chromium": lambda: shutil.which("chromium") is not None and shutil.which("npm") is not None,
     "fish": lambda: shutil.which("fish") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
 }

@@ -22,6 +22,7 @@ from broker.audit.stores import (
     StoredCheckpoint,
     StoredRecord,
     StoreError,
+    Tally,
     TooSlow,
 )
 from broker.errors import AuditUnavailable, InvalidRequest, NotFound, Overloaded
@@ -113,6 +114,10 @@ class Review:
     async def records(self, first: int, end: int) -> Sequence[StoredRecord]:
         """Answer the events from `first` up to, not including, `end`, in their order: as many as are there."""
         return await self._ask(lambda reader: reader.records(first, end))
+
+    async def tally(self, events: Sequence[str], since: int, until: int) -> Sequence[Tally]:
+        """Answer how many events of these names there were in a time (ms since 1970); raises as `events` does."""
+        return await self._ask(lambda reader: reader.tally(events, since, until))
 
     async def bodies(self) -> range:
         """Answer the indices of the events that have their body now."""

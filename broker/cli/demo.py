@@ -99,6 +99,8 @@ def try_it(scene: Stage) -> str:
     if scene.sshd:
         lines += ['  broker ssh web-1 --reason "a look around"', '  broker doctor web-1 --reason "a look around"']
     lines += ["  broker leases", "  broker audit verify"]
+    link = f"  broker console-link --as corp/carol --group auditors --url {scene.url}"
+    lines += [f"As carol, an auditor, look at the console at {scene.url}/console by a link of", link]
     if scene.sshd:
         lines.append(f"web-1 is an sshd of this machine that runs as you: its only user is {scene.sshd.user}.")
     else:

@@ -47,6 +47,7 @@ GROUPS = {
         "init": ("init", "create the state: audit log and keys"),
         "check": ("check", "test everything that serve needs"),
         "serve": ("serve", "run the service"),
+        "console-link": ("console_link", "a one-time link to the console, for one person"),
         "keys": ("keys", "the RSA keys that open Windows passwords"),
         "notify": ("notify", "the receivers of notices"),
         "emulator": ("emulator", "an embedded Lightsail to try things on"),

@@ -57,6 +57,14 @@ class Fault(StrEnum):
     """The DPoP proof was used before."""
     BINDING_REQUIRED = "binding_required"
     """The issuer's tokens must be bound, and this one is not."""
+    NO_SESSION = "no_session"
+    """No session of the console, or one that has been signed out of."""
+    SESSION_ENDED = "session_ended"
+    """It was idle too long, or went on too long."""
+    UNKNOWN_LINK = "unknown_link"
+    """A one-time link that nobody made, or that was used."""
+    FOREIGN_FORM = "foreign_form"
+    """A form that came from no page of ours."""
 
 
 def refused(fault: Fault) -> InvalidToken:

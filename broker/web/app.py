@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, cast
+from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
@@ -20,18 +21,23 @@ from pydantic import BaseModel
 
 from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded, NotFound, StepUpRequired
 from broker.identity.binding import ALGORITHMS
-from broker.model import Caller, Presented, Source
+from broker.identity.faults import Fault
+from broker.model import Caller, Presented, Secret, Source
 from broker.observability import Metrics
 from broker.web import parsing
 from broker.web.doors import Doors
-from broker.web.problems import CONTENT_TYPE, problem, status_of
+from broker.web.problems import CONTENT_TYPE, Problem, problem, status_of
 from broker.web.public_urls import PublicUrls
-from broker.web.routes import Answer, AnyRoute, Guarded, Input, Visit
+from broker.web.routes import HTML, Answer, AnyRoute, Guarded, Input, Page, SignedIn, Visit
 
 PART_SECONDS = 60.0
 """A caller takes each part of a long answer within so many seconds."""
 BODY_SECONDS = 10
 """How long a client may take to send its body."""
+
+SESSION = "__Host-broker-console"
+"""The cookie of a session of the console."""
+CONSOLE = "/console"
 
 _ALGORITHMS = " ".join(ALGORITHMS)
 _log = structlog.get_logger("broker.web")
@@ -65,6 +71,8 @@ class _Trace:
     caller: Caller | None = None
     code: str = ""
     cause: str = ""
+    is_page: bool = False
+    form_token: str = field(default="", repr=False)
 
 
 _TRACE = web.RequestKey("trace", _Trace)
@@ -80,12 +88,14 @@ class Edge:
         trusted_proxies: Sequence[parsing.Network] = (),
         body_seconds: float = BODY_SECONDS,
         public_urls: PublicUrls | None = None,
+        error_page: Callable[[Problem], Answer] | None = None,
     ) -> None:
         self._doors = doors
         self._metrics = metrics
         self._trusted = tuple(trusted_proxies)
         self._body_seconds = body_seconds
         self._public_urls = public_urls or PublicUrls()
+        self._error_page = error_page
 
     def application(self, routes: Iterable[AnyRoute[Any, Any]]) -> web.Application:
         """Mount the routes. Their `Open` or `Guarded` type is the only way to a handler."""
@@ -99,8 +109,11 @@ class Edge:
 
     async def _handle(self, route: AnyRoute[Input, Input], request: web.Request) -> web.StreamResponse:
         trace = request[_TRACE]
-        trace.route = route.path
+        trace.route, trace.is_page = route.path, route.answer_type == HTML
+        if isinstance(route, SignedIn):
+            return await self._show(route, request, trace)
         if not isinstance(route, Guarded):
+            self._check_origin(request, route)
             return await _respond(await route.handler(await self._visit(route, request, trace)), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
         source = self._source(request)
@@ -108,16 +121,47 @@ class Edge:
         with self._doors.admission:
             return await _respond(await route.handler(await self._visit(route, request, trace), trace.caller), request)
 
+    async def _show(self, route: SignedIn[Input, Input], request: web.Request, trace: _Trace) -> web.StreamResponse:
+        """Let in who is signed in; their cookie goes on from now."""
+        source = self._source(request)
+        self._check_origin(request, route)
+        session = await self._doors.recognize(request.cookies.get(SESSION, ""), source, trace.request_id, route.path)
+        trace.caller = session.caller
+        with self._doors.admission:
+            visit = await self._visit(route, request, trace)
+            if request.method != "GET":
+                self._doors.check_form(session, trace.form_token)
+            answer = await route.handler(visit, session)
+            if "Set-Cookie" not in answer.headers:
+                answer = replace(answer, headers={**answer.headers, "Set-Cookie": session_cookie(session.cookie)})
+            return await _respond(answer, request)
+
+    def _check_origin(self, request: web.Request, route: AnyRoute[Input, Input]) -> None:
+        """Take forms from our own pages only: browsers say where a form comes from, and no page can have them lie."""
+        if request.method == "GET" or not isinstance(route, Page | SignedIn):
+            return
+        origin = request.headers.get("Origin", "")
+        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin" or origin not in {
+            "",
+            self._service(request),
+        }:
+            raise InvalidToken(Fault.FOREIGN_FORM.value)
+
     async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
+        if isinstance(route, Page | SignedIn):
+            body, trace.form_token = parsing.form(route.body, request.content_type, await self._read(request))
+        else:
+            body = parsing.body(route.body, request.content_type, await self._read(request))
         return Visit(
             request_id=trace.request_id,
             source=self._source(request),
             service=self._service(request),
             path=dict(request.match_info),
-            query=parsing.query(route.query, request.rel_url.query.items()),
-            body=parsing.body(route.body, request.content_type, await self._read(request)),
+            query=parsing.query(route.query, _given(route, request.rel_url.query.items())),
+            body=body,
             idempotency_key=_printable(request.headers.get("Idempotency-Key", ""))[:200],
             if_none_match=request.headers.get("If-None-Match", ""),
+            cookies=dict(request.cookies) if isinstance(route, Page) else {},
         )
 
     def _presented(self, request: web.Request) -> Presented:
@@ -188,9 +232,12 @@ class Edge:
     def _refuse(self, request: web.Request, trace: _Trace, error: BrokerError) -> web.Response:
         trace.code, trace.cause = error.code, error.cause
         status = _EDGE_STATUS.get(type(error), status_of(type(error)))
+        told = problem(error, trace.request_id, status)
+        if self._error_page and (trace.is_page or request.path.startswith(CONSOLE)):
+            return self._page(self._error_page(told), request)
         response = web.Response(
             status=status,
-            body=orjson.dumps(problem(error, trace.request_id, status).model_dump(exclude_none=True)),
+            body=orjson.dumps(told.model_dump(exclude_none=True)),
             content_type=CONTENT_TYPE,
         )
         if error.retry_after is not None:
@@ -199,6 +246,17 @@ class Edge:
             metadata = f"{self._service(request)}/.well-known/oauth-protected-resource"
             for challenge in _challenges(error, metadata):
                 response.headers.add("WWW-Authenticate", challenge)
+        return response
+
+    def _page(self, answer: Answer, request: web.Request) -> web.Response:
+        """Show an error to people; who only has to sign in is led there, and back again."""
+        if answer.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
+            back = quote(request.path_qs if request.path.startswith(CONSOLE) else CONSOLE, safe="")
+            headers = {"Location": f"{CONSOLE}/sign-in?next={back}", "Cache-Control": "no-store"}
+            return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)
+        content = cast("bytes", answer.content)
+        response = web.Response(status=answer.status, body=content, headers=dict(answer.headers))
+        response.headers["Content-Type"] = answer.content_type
         return response
 
     def _note(self, request: web.Request, trace: _Trace, status: int, seconds: float) -> None:
@@ -215,6 +273,17 @@ class Edge:
             token_id=trace.caller.token_id if trace.caller else None,
             milliseconds=round(seconds * 1000, 2),
         )
+
+
+def session_cookie(value: Secret | None) -> str:
+    """Write the header that gives the browser its session, or takes it away."""
+    attributes = "Path=/; Secure; HttpOnly; SameSite=Lax"
+    return f"{SESSION}={value.reveal()}; {attributes}" if value else f"{SESSION}=; Max-Age=0; {attributes}"
+
+
+def _given(route: AnyRoute[Input, Input], pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Leave out what was left empty in a form of a page."""
+    return [pair for pair in pairs if pair[1]] if isinstance(route, Page | SignedIn) else pairs
 
 
 def _challenges(error: BrokerError, metadata: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from broker import errors
 from broker.audit import texts
 from broker.audit.exporting import FORMATS
-from broker.audit.review import Entry, InclusionProof, Review
+from broker.audit.review import Entry, InclusionProof, Page, Review
 from broker.audit.stores import Filters
 from broker.issuing import rooms
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
@@ -139,7 +139,7 @@ class Audit:
         self._review = review
         self._log = log
         self._policies = policies
-        self._accounts = accounts
+        self.accounts = accounts
         self._clock = clock
 
     def routes(self) -> list[AnyRoute[Any, Any]]:
@@ -210,26 +210,33 @@ class Audit:
 
     async def events(self, visit: Visit[EventQuery, Nothing], caller: Caller) -> Answer:
         """Answer one page of what the caller may read; reading is an event itself."""
-        asked = visit.query
-        filters = _filters(asked, self._readable(caller, visit.source))
-        page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
-        await self._note(visit, caller, {"filters": _named(asked)})
+        page = await self.search(visit, visit.query, caller)
         return Answer(EntryPage(items=[_entry(item) for item in page.items], next_cursor=page.next_cursor))
 
     async def event(self, visit: Visit[Nothing, Nothing], caller: Caller) -> Answer:
         """Answer one event, if it concerns an account that the caller may read."""
-        accounts = self._readable(caller, visit.source)
-        entry = await self._review.event(_index(visit), accounts=accounts)
-        await self._note(visit, caller, {"filters": (f"index={entry.index}",)})
-        return Answer(_entry(entry))
+        return Answer(_entry(await self.look_up(visit, caller)))
+
+    async def search(self, visit: Visit[Any, Any], asked: EventQuery, caller: Caller) -> Page:
+        """Answer one page of what the caller may read, once it is recorded who reads it."""
+        filters = _filters(asked, self.readable(caller, visit.source))
+        page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
+        await self.note(visit, caller, {"filters": _named(asked)})
+        return page
+
+    async def look_up(self, visit: Visit[Any, Any], caller: Caller) -> Entry:
+        """Answer the event that the path names, once it is recorded who reads it."""
+        entry = await self._review.event(_index(visit), accounts=self.readable(caller, visit.source))
+        await self.note(visit, caller, {"filters": (f"index={entry.index}",)})
+        return entry
 
     async def export(self, visit: Visit[ExportQuery, Nothing], caller: Caller) -> Answer:
         """Answer every event that fits and that the caller may read; the export is an event before any leaves."""
         asked = visit.query
-        filters = _filters(asked, self._readable(caller, visit.source))
+        filters = _filters(asked, self.readable(caller, visit.source))
         indices = await self._review.bodies()
         details = {"format": asked.format, "filters": _named(asked), "first": indices.start, "end": indices.stop}
-        await self._note(visit, caller, details, "audit.exported")
+        await self.note(visit, caller, details, "audit.exported")
         return Answer(
             self._review.exported(asked.format, filters, indices), content_type=FORMATS[asked.format].content_type
         )
@@ -262,7 +269,7 @@ class Audit:
             ConsistencyOut(from_=visit.query.from_, to=visit.query.to, hashes=[base64_text(part) for part in hashes])
         )
 
-    async def _note(
+    async def note(
         self,
         visit: Visit[Any, Any],
         caller: Caller,
@@ -281,17 +288,17 @@ class Audit:
             )
         )
 
-    def _readable(self, caller: Caller, source: Source) -> frozenset[str] | None:
+    def readable(self, caller: Caller, source: Source) -> frozenset[str] | None:
         """Answer the accounts that the caller may read; None when that is all of them."""
         context = RequestContext(now=self._clock(), source_ip=source.ip)
         readable = frozenset(
             account
-            for account in self._accounts
+            for account in self.accounts
             if self._policies.decide(caller, Action.READ_AUDIT, account, context).allowed
         )
         if not readable:
             raise errors.Denied
-        return None if readable == self._accounts else readable
+        return None if readable == self.accounts else readable
 
 
 def _index(visit: Visit[Any, Any]) -> int:

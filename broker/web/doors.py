@@ -7,7 +7,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from broker.errors import Overloaded, RateLimited
+from broker.errors import InvalidToken, Overloaded, RateLimited
+from broker.identity.faults import Fault
+from broker.identity.sessions import Session
 from broker.model import Caller, Presented, Source
 
 _REMEMBERED_CALLERS = 10_000
@@ -31,6 +33,32 @@ class Locks(Protocol):
     async def admit(self, caller: Caller, source: Source, request_id: str, route: str) -> None:
         """Let in who is not locked; raises Locked and AuditUnavailable."""
         ...
+
+
+class Sessions(Protocol):
+    """Knows who is signed in."""
+
+    async def find(self, cookie: str) -> Session:
+        """Answer whose session this is; raises InvalidToken and AuditUnavailable."""
+        ...
+
+    def is_of(self, session: Session, form_token: str) -> bool:
+        """Tell whether a form came from a page of this session."""
+        ...
+
+
+class NoSessions:
+    """Nobody is signed in where there is no console."""
+
+    async def find(self, cookie: str) -> Session:
+        """Know nobody."""
+        del cookie
+        raise InvalidToken(Fault.NO_SESSION.value)
+
+    def is_of(self, session: Session, form_token: str) -> bool:
+        """Believe no form."""
+        del session, form_token
+        return False
 
 
 class RateLimit:
@@ -80,8 +108,16 @@ class Admission:
 class Doors:
     """Every guarded route is entered through here."""
 
-    def __init__(self, authenticator: Authenticator, rate: RateLimit, locks: Locks, admission: Admission) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        rate: RateLimit,
+        locks: Locks,
+        admission: Admission,
+        sessions: Sessions | None = None,
+    ) -> None:
         self._authenticator = authenticator
+        self._sessions = sessions or NoSessions()
         self._rate = rate
         self._locks = locks
         self.admission = admission
@@ -103,3 +139,19 @@ class Doors:
         self._rate.spend(caller)
         await self._locks.admit(caller, source, request_id, route)
         return caller
+
+    async def recognize(self, cookie: str, source: Source, request_id: str, route: str) -> Session:
+        """Answer who comes in by a session of the console; raises as `admit` does."""
+        session = await self._sessions.find(cookie)
+        self._rate.spend(session.caller)
+        await self._locks.admit(session.caller, source, request_id, route)
+        return session
+
+    def check_form(self, session: Session, form_token: str) -> None:
+        """Take a form only from a page of this very session.
+
+        Raises:
+            InvalidToken: it came from elsewhere.
+        """
+        if not self._sessions.is_of(session, form_token):
+            raise InvalidToken(Fault.FOREIGN_FORM.value)

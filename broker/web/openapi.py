@@ -21,14 +21,14 @@ from broker.errors import (
     RateLimited,
 )
 from broker.web.problems import CONTENT_TYPE, Problem, status_of
-from broker.web.routes import AnyRoute, Guarded, Nothing
+from broker.web.routes import HTML, AnyRoute, Guarded, Nothing
 
 _REFERENCE = "#/components/schemas/{model}"
 
 
 def document(routes: Iterable[AnyRoute[Any, Any]]) -> Mapping[str, Any]:
     """Describe the routes."""
-    routes = list(routes)
+    routes = [route for route in routes if route.answer_type != HTML]
     models: dict[type[BaseModel], None] = {Problem: None}
     for route in routes:
         models |= dict.fromkeys(model for model in (route.body, route.answer) if model and model is not Nothing)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -17,6 +18,7 @@ from broker.web.routes import Input
 MAX_BODY = 16 * 1024
 """Bytes of a request's body."""
 _MAX_DEPTH = 8
+_MAX_FIELDS = 64
 
 M = TypeVar("M", bound=Input)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,6 +44,25 @@ def body(model: type[M], content_type: str, raw: bytes) -> M:
     if not isinstance(document, dict) or not _is_shallow(document):
         raise InvalidRequest(detail="The body is not one JSON object of moderate depth.")
     return _check(model, document)
+
+
+def form(model: type[M], content_type: str, raw: bytes) -> tuple[M, str]:
+    """Read a form of a page; answer it with its form token. A field that was left empty is absent.
+
+    Raises:
+        InvalidRequest: not a form in UTF-8, unknown or repeated fields, or wrong types.
+    """
+    if raw and content_type != "application/x-www-form-urlencoded":
+        raise InvalidRequest(detail="The body must be a form.")
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise InvalidRequest(detail="The body is not a form.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidRequest(detail="A field stands more than once.")
+    token = fields.pop("form_token", "")
+    return _check(model, {name: value for name, value in fields.items() if value}), token
 
 
 def query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:

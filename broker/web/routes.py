@@ -9,7 +9,10 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from broker.errors import BrokerError
+from broker.identity.sessions import Session
 from broker.model import Caller, Source
+
+HTML = "text/html"
 
 
 class Input(BaseModel):
@@ -45,6 +48,8 @@ class Visit(Generic[Q, B]):
     body: B
     idempotency_key: str = ""
     if_none_match: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of an open page only: nothing of them is believed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,22 @@ class Guarded(Route[Q, B]):
     handler: Callable[[Visit[Q, B], Caller], Awaitable[Answer]]
 
 
-AnyRoute = Open[Q, B] | Guarded[Q, B]
+@dataclass(frozen=True, kw_only=True)
+class Page(Open[Q, B]):
+    """An open door for people with a browser: it takes forms, and its errors are pages."""
+
+    answer_type: str = HTML
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedIn(Route[Q, B]):
+    """A door that lets in only people with a session of the console. A form is taken from our own pages alone."""
+
+    handler: Callable[[Visit[Q, B], Session], Awaitable[Answer]]
+    answer_type: str = HTML
+
+
+AnyRoute = Open[Q, B] | Guarded[Q, B] | SignedIn[Q, B]
 
 
 def guarded_get(

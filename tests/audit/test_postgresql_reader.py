@@ -121,6 +121,9 @@ def test_everything_else_is_the_same_too(readers: tuple[Reader, Reader]) -> None
     assert (other.thread("t2"), list(other.threads("request"))) == (None, [])
     asked = f"corp/{BOB.subject}", "credential.issued", 0, -1
     assert list(other.asked_since(*asked)) == list(one.asked_since(*asked)) != []
+    counted = (("credential.issued", "credential.requested"), 0, 1 << 53)
+    assert sorted(other.tally(*counted)) == sorted(one.tally(*counted)) != []
+    assert list(other.tally(*counted[:2], 0)) == list(one.tally(*counted[:2], 0)) == []
     newest = one.asked_since(*asked)[-1][0]
     assert list(other.asked_since(*asked[:3], newest)) == list(one.asked_since(*asked[:3], newest)) == []
     assert other.followers() == one.followers()

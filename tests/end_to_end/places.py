@@ -108,6 +108,10 @@ class Place:
     def __post_init__(self) -> None:
         self.environment |= {**self.emulator.environment, "BROKER_CONFIG": str(self.folder / "broker.toml")}
 
+    def client_context(self) -> ssl.SSLContext:
+        """Answer how a client of the service knows it."""
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
     @property
     def log(self) -> str:
         """What the last service said on stderr."""
@@ -145,9 +149,8 @@ class Place:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "broker", "serve", stderr=stderr, env=environment
             )
-        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         try:
-            async with ClientSession(connector=TCPConnector(ssl=context)) as session:
+            async with ClientSession(connector=TCPConnector(ssl=self.client_context())) as session:
                 yield Running(process, await self._url(process), session, self.token)
         finally:
             with suppress(ProcessLookupError):

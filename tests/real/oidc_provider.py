@@ -1,13 +1,10 @@
 """A real OpenID provider (Node's `oidc-provider`), started as a program of its own. Mark its users real("node")."""
 
-import hashlib
 import json
 import os
 import re
 import select
-import shutil
 import subprocess
-import tempfile
 from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode, urlsplit
 
-import pytest
+from tests.real.npm_packages import installed
 
 _HERE = Path(__file__).parent / "oidc"
 _FORM_FIELD = re.compile(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"')
@@ -46,7 +43,7 @@ class OpenIdProvider:
         self._program: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        settings = os.environ | self._settings | {"OP_PACKAGES": str(installed_packages())}
+        settings = os.environ | self._settings | {"OP_PACKAGES": str(installed(_HERE))}
         for _ in range(3):  # node has been seen to start and never say anything, on a busy machine
             self._program = subprocess.Popen(
                 ["node", str(_HERE / "op.mjs"), "0"],
@@ -161,36 +158,3 @@ class _Browser:
 def _path(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
-
-
-def installed_packages() -> Path:
-    """Install the locked packages once into a cache folder of this user, and answer the folder."""
-    lock = (_HERE / "package-lock.json").read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightsail-credential-broker-tests"
-    ready = cache / f"oidc-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not ready.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            _install(Path(folder) / "packages", ready)
-    return ready
-
-
-def _install(folder: Path, ready: Path) -> None:
-    folder.mkdir()
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(_HERE / name, folder)
-    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    outcome = subprocess.run(npm, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-    if outcome.returncode != 0:
-        _without_provider(f"npm ci: {outcome.stderr[-300:]}")
-    try:
-        folder.rename(ready)  # in one step, so that a test process beside us never sees half of it
-    except OSError:
-        assert ready.exists()
-
-
-def _without_provider(reason: str) -> None:
-    """Skip, or fail where every real part is required: there may be no package registry in reach."""
-    if os.environ.get("BROKER_TEST_REQUIRE") == "all":
-        pytest.fail(reason)
-    pytest.skip(reason)

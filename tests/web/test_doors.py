@@ -15,7 +15,7 @@ from broker.model import Caller
 from broker.web.app import Edge
 from broker.web.doors import Admission, RateLimit
 from broker.web.parsing import source_ip
-from broker.web.routes import Guarded, Open
+from broker.web.routes import Guarded, Open, SignedIn
 from tests.doubles.issuing import CALLER, NOW
 
 OPEN = {
@@ -24,7 +24,11 @@ OPEN = {
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/.well-known/oauth-protected-resource"),
+    ("GET", "/console/sign-in"),
+    ("GET", "/console/assets/{name}"),
 }
+SIGN_IN = ("POST", "/console/sign-in")
+"""Open, and lets nobody in without a link that somebody made."""
 
 SETTINGS = """\
 server.listen = "127.0.0.1:0"
@@ -68,12 +72,16 @@ async def test_every_mounted_route_has_a_door_and_only_the_listed_ones_stand_ope
         without_token: dict[tuple[str, str], int] = {}
         for each in mounted:
             route = behind(each.handler)
-            assert isinstance(route, Open | Guarded), each
+            assert isinstance(route, Open | Guarded | SignedIn), each
+            assert isinstance(route, Open) == ((route.method, route.path) in OPEN | {SIGN_IN})
             assert each.resource is not None
             assert (route.method, route.path) == (each.method, each.resource.canonical)
-            path = route.path.format(account="main", region="eu-west-1", name="web-1", index="0", id="1")
-            async with session.request(route.method, service.url + path) as response:
-                without_token[route.method, route.path] = response.status
+            path = route.path.format(account="main", region="eu-west-1", name="console.css", index="0", id="1")
+            async with session.request(route.method, service.url + path, allow_redirects=False) as response:
+                status = response.status
+                if response.headers.get("Location", "").startswith("/console/sign-in?"):
+                    status = 401
+                without_token[route.method, route.path] = status
     assert {where for where, status in without_token.items() if status != 401} == OPEN
     assert set(without_token.values()) <= {200, 401, 503}  # nothing behind /readyz works here
 

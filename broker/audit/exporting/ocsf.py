@@ -28,7 +28,7 @@ _ENTITY_MANAGEMENT: Final = _Class(3, 3004)
 _APPLICATION_LIFECYCLE: Final = _Class(6, 6002)
 _API_ACTIVITY: Final = _Class(6, 6003)
 
-_LOGON, _ASSIGN, _OTHER = 1, 1, 99
+_LOGON, _LOGOFF, _ASSIGN, _OTHER = 1, 2, 1, 99
 _CREATE, _READ, _UPDATE, _DELETE = 1, 2, 3, 4
 _START, _STOP = 3, 4
 
@@ -44,6 +44,10 @@ _CLASSES: Final[Mapping[str, tuple[_Class, int]]] = {
     "break_glass.reviewed": (_ENTITY_MANAGEMENT, _UPDATE),
     "break_glass.used": (_AUTHORIZE_SESSION, _OTHER),
     "budget.exhausted": (_API_ACTIVITY, _OTHER),
+    "console.link_made": (_AUTHENTICATION, _OTHER),
+    "console.link_used": (_AUTHENTICATION, _LOGON),
+    "console.signed_in": (_AUTHENTICATION, _LOGON),
+    "console.signed_out": (_AUTHENTICATION, _LOGOFF),
     "credential.denied": (_AUTHORIZE_SESSION, _ASSIGN),
     "credential.failed": (_AUTHORIZE_SESSION, _ASSIGN),
     "credential.issued": (_AUTHORIZE_SESSION, _ASSIGN),

@@ -266,6 +266,16 @@ class StoredThread(NamedTuple):
     facts: str
 
 
+class Tally(NamedTuple):
+    """How many events of one name there were, by one actor, on one instance."""
+
+    account: str
+    event: str
+    actor: str
+    instance: str
+    events: int
+
+
 class Reader(TreeReader, Protocol):
     """The reading side: a connection that cannot write, for one thread."""
 
@@ -323,6 +333,14 @@ class Reader(TreeReader, Protocol):
         """Answer the events of one name and actor that are not older than a time and come after an index, by index.
 
         Each as its index, time (milliseconds since 1970), instance and request id.
+        """
+        ...
+
+    def tally(self, events: Sequence[str], since: int, until: int) -> Sequence[Tally]:
+        """Answer how many events of these names there were from `since` up to, not including, `until` (ms since 1970).
+
+        Raises:
+            TooSlow: when it takes longer than a search may.
         """
         ...
 

@@ -18,6 +18,7 @@ from broker.audit.stores import (
     StoredRecord,
     StoredThread,
     StoreError,
+    Tally,
     TooSlow,
 )
 from broker.audit.stores.address import Address
@@ -147,6 +148,18 @@ class PostgresqlReader:
         )
         rows = self._ask(lambda connection: connection.fetch(text, actor, since, event, after))
         return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    def tally(self, events: Sequence[str], since: int, until: int) -> Sequence[Tally]:
+        """Count events, along the index of names."""
+        text = (
+            "SELECT account, event, actor, instance, count(*) FROM events"
+            " WHERE event = ANY($1::text[]) AND time >= $2 AND time < $3 GROUP BY account, event, actor, instance"
+        )
+        try:
+            rows = self._ask(lambda connection: connection.fetch(text, list(events), since, until))
+        except Canceled as problem:
+            raise TooSlow("there are too many events to count") from problem
+        return [Tally(*row) for row in rows]
 
     def followers(self) -> Mapping[str, int]:
         """Answer how far each follower has come."""
