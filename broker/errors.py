@@ -25,7 +25,7 @@ BrokerError
 └── Unavailable              our side
     ├── AuditUnavailable
     │   └── AuditInUse           another process writes the log
-    └── Overloaded · PoliciesUnavailable · KeysUnavailable
+    └── Overloaded · PoliciesUnavailable · KeysUnavailable · ProviderUnavailable
 """
 
 from __future__ import annotations
@@ -280,6 +280,13 @@ class PoliciesUnavailable(Unavailable):
 
     code = "policies_unavailable"
     sentence = "The policies cannot be evaluated."
+
+
+class ProviderUnavailable(Unavailable):
+    """The identity provider does not do its part of a login to the console."""
+
+    code = "provider_unavailable"
+    sentence = "The identity provider cannot be reached, or refused; try to sign in again."
 
 
 class KeysUnavailable(Unavailable):

@@ -55,6 +55,7 @@ from broker.identity.authenticator import Authenticator
 from broker.identity.issuers import Issuer
 from broker.identity.keysets import KeyRing
 from broker.identity.nonces import Nonces
+from broker.identity.provider_login import BadClientSecret, Client, ProviderLogin, load_client_secret
 from broker.identity.replays import MOST_OF_ONE, ReplayCache, ReplaysInMemory
 from broker.identity.sessions import Sessions
 from broker.issuing.approvals import ApprovalDesk
@@ -400,6 +401,7 @@ async def service(
             glass=agreed.glass,
             healths=components,
             verifier=str(signer(settings).verifier),
+            login=await stack.enter_async_context(provider_login(settings, authenticator, clock)),
         )
         console = Console(audit, sessions, rooms, clock)
         routes = [
@@ -480,6 +482,39 @@ def console_sessions(settings: Settings, log: AuditLog, views: Views, clock: Clo
     """Open what knows who is signed in to the console."""
     people = frozenset(issuer.name for issuer in settings.issuers if issuer.principal == "user")
     return Sessions(derived_key(signing_key(settings), "console sessions"), log, views, people, clock)
+
+
+@asynccontextmanager
+async def provider_login(
+    settings: Settings, authenticator: Authenticator, clock: Clock
+) -> AsyncIterator[ProviderLogin | None]:
+    """Open the way by which people sign in to the console; None when the settings name no provider.
+
+    Raises:
+        SettingsError: the secret of its client is missing or open to others.
+    """
+    console = settings.console
+    chosen = next((each for each in settings.issuers if each.name == console.issuer), None)
+    if chosen is None:
+        yield None
+        return
+    try:
+        secret = load_client_secret(console.client_secret)
+    except BadClientSecret as problem:
+        raise SettingsError([f"console.client_secret: {problem}"]) from None
+    client = Client(
+        issuer=_issuer(chosen),
+        client_id=console.client_id,
+        client_secret=secret,
+        scopes=chosen.cli_scopes,
+        resource=chosen.cli_resource,
+    )
+    key = derived_key(signing_key(settings), "console logins")
+    login = ProviderLogin(client, key, authenticator.keys, authenticator, clock)
+    try:
+        yield login
+    finally:
+        await login.close()
 
 
 def account_names(settings: Settings) -> frozenset[str]:

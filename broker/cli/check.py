@@ -50,7 +50,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check, and answer 1 when there is any problem."""
-    from broker.settings import SettingsError, without_effect
+    from broker.settings import SettingsError
 
     try:
         settings = settings_of(arguments)
@@ -59,8 +59,6 @@ def run(arguments: Namespace) -> int:
             _say("PROBLEM", "settings", problem)
         return Exit.PROBLEMS
     _say("ok", "settings", "read")
-    for note in without_effect(settings):
-        _say("note", "settings", note)
     return Exit.PROBLEMS if asyncio.run(_check(settings)) else Exit.OK
 
 

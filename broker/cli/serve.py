@@ -37,11 +37,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Serve."""
     from broker.observability import catch_what_nobody_catches, configure_logging
-    from broker.settings import without_effect
 
     settings = settings_of(arguments)
-    for note in without_effect(settings):
-        talk(f"note: {note}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key and password of the moment
     configure_logging()
     catch_what_nobody_catches()

@@ -100,7 +100,7 @@ class Authenticator:
         self._issuers: Mapping[object, Issuer] = {issuer.issuer: issuer for issuer in issuers}
         if len(self._issuers) != len(issuers) or len({issuer.name for issuer in issuers}) != len(issuers):
             raise ValueError("two issuers share a name or an issuer identifier")
-        self._keys = keys
+        self.keys = keys
         self._clock = clock
         self._nonces = nonces or Nonces(secrets.token_bytes(_NONCE_KEY), clock)
         self._replays = replays or ReplaysInMemory(clock)
@@ -131,16 +131,16 @@ class Authenticator:
 
     async def start(self) -> None:
         """Begin to fetch the issuers' keys. An unreachable issuer shows in `health` and stops nothing."""
-        await self._keys.start()
+        await self.keys.start()
 
     async def close(self) -> None:
         """Stop fetching keys and forget verified tokens."""
         self._verified.clear()
-        await self._keys.close()
+        await self.keys.close()
 
     def health(self) -> Health:
         """Say as component `issuers` whether all of them have keys."""
-        return self._keys.health()
+        return self.keys.health()
 
     async def _authenticate(self, presented: Presented) -> Caller:
         scheme, text = _credentials(presented.authorization)
@@ -172,7 +172,7 @@ class Authenticator:
         token = parse(text)
         issuer = self._issuer_of(token)
         check_kind(token, issuer)
-        keys = await self._keys.for_token(issuer.name, token.key_id)
+        keys = await self.keys.for_token(issuer.name, token.key_id)
         if keys is None:
             raise refused(Fault.KEYS_UNAVAILABLE)
         now = self._clock()  # the keys may have taken seconds
@@ -193,7 +193,7 @@ class Authenticator:
         entry = self._verified.get(digest)
         if entry is None:
             return None
-        if entry.since <= now < entry.until and self._keys.current(entry.caller.issuer) is entry.keys:
+        if entry.since <= now < entry.until and self.keys.current(entry.caller.issuer) is entry.keys:
             return entry
         del self._verified[digest]
         return None

@@ -63,6 +63,8 @@ class Fault(StrEnum):
     """It was idle too long, or went on too long."""
     UNKNOWN_LINK = "unknown_link"
     """A one-time link that nobody made, or that was used."""
+    FOREIGN_LOGIN = "foreign_login"
+    """An answer of the provider to a login that this browser did not begin."""
     FOREIGN_FORM = "foreign_form"
     """A form that came from no page of ours."""
 

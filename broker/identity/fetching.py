@@ -16,6 +16,7 @@ from broker import addresses
 from broker.identity.keys import MAX_KEY_SET
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from urllib.parse import SplitResult
 
 TOTAL_SECONDS: Final = 5.0
@@ -100,6 +101,24 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> Fetched:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise FetchFailed("compressed although nobody asked for it")
             return Fetched(await _bounded(response), _freshness(response))
+    except TimeoutError:
+        raise FetchFailed("timeout") from None
+    except (aiohttp.ClientError, OSError, ValueError) as problem:
+        raise FetchFailed(f"{urlsplit(url).hostname}: {type(problem).__name__}") from problem
+
+
+async def post_form(
+    session: aiohttp.ClientSession, url: str, form: Mapping[str, str], headers: Mapping[str, str]
+) -> bytes:
+    """Send a form, and answer what comes back with status 200, of at most 256 KiB; raises as `fetch` does."""
+    check_url(url)
+    try:
+        async with session.post(url, data=form, headers=headers, allow_redirects=False) as response:
+            if response.status != _OK:
+                raise FetchFailed(f"status {response.status}")
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise FetchFailed("compressed although nobody asked for it")
+            return await _bounded(response)
     except TimeoutError:
         raise FetchFailed("timeout") from None
     except (aiohttp.ClientError, OSError, ValueError) as problem:

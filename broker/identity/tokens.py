@@ -21,6 +21,7 @@ pre-parser took apart; its `decode` would parse the token a second time, and mor
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -59,6 +60,23 @@ def verify(token: UnverifiedToken, issuer: Issuer, keys: KeySet, now: datetime) 
     binding = _binding(token.claims, issuer)  # 8
     _check_required(token.claims, issuer)  # 9
     return _caller(token, issuer, expires_at, bound=bool(binding)), binding  # 10
+
+
+def verify_id_token(token: UnverifiedToken, issuer: Issuer, client_id: str, keys: KeySet, now: datetime) -> None:
+    """Hold an ID token to its issuer, to our client and to its dates (OpenID Connect Core 3.1.3.7).
+
+    Nonce and subject are for whoever began the login. An ID token is no access token: it makes no caller.
+
+    Raises:
+        InvalidToken: any of that does not hold.
+    """
+    if token.algorithm not in issuer.algorithms:
+        raise refused(Fault.ALGORITHM_NOT_ALLOWED)
+    _check_signature(token, keys)
+    _check_parties(token.claims, replace(issuer, audience=client_id))
+    if token.claims.get("azp", client_id) != client_id:
+        raise refused(Fault.WRONG_AUDIENCE)
+    _check_dates(token.claims, issuer, now)
 
 
 def check_kind(token: UnverifiedToken, issuer: Issuer) -> None:

@@ -5,8 +5,8 @@ the environment alike. Paths inside the file are relative to the file. Read by `
 """
 
 from broker.settings.faults import SettingsError
-from broker.settings.loading import load, without_effect
+from broker.settings.loading import load
 from broker.settings.sections import Settings
 from broker.settings.values import is_loopback, parse_duration, zone
 
-__all__ = ["Settings", "SettingsError", "is_loopback", "load", "parse_duration", "without_effect", "zone"]
+__all__ = ["Settings", "SettingsError", "is_loopback", "load", "parse_duration", "zone"]

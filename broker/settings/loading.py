@@ -37,14 +37,6 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     raise SettingsError(problems, path)
 
 
-def without_effect(settings: Settings) -> list[str]:
-    """Name what is set, but does nothing in this version: nobody shall rely on it."""
-    fields = {
-        "console": bool(settings.console.issuer or settings.console.client_id),
-    }
-    return [f"{name} has no effect in this version" for name, is_set in fields.items() if is_set]
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:

@@ -248,6 +248,8 @@ class Settings(Section):
         ]
         if self.console.issuer and self.console.issuer not in {issuer.name for issuer in self.issuers}:
             problems.append("console.issuer: there is no issuer of this name")
+        if self.console.issuer and not self.console.client_id:
+            problems.append("console.client_id: the console signs in as an OAuth client of the provider")
         if self.server.workers > 1 and self.audit.database.startswith("sqlite:"):
             problems.append("server.workers: more than one needs the PostgreSQL audit store")
         if problems:

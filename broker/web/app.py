@@ -37,7 +37,10 @@ BODY_SECONDS = 10
 
 SESSION = "__Host-broker-console"
 """The cookie of a session of the console."""
+LOGIN = "__Host-broker-login"
+"""The cookie of a login at the provider that is under way."""
 CONSOLE = "/console"
+CALLBACK = "/console/callback"
 
 _ALGORITHMS = " ".join(ALGORITHMS)
 _log = structlog.get_logger("broker.web")
@@ -250,7 +253,7 @@ class Edge:
 
     def _page(self, answer: Answer, request: web.Request) -> web.Response:
         """Show an error to people; who only has to sign in is led there, and back again."""
-        if answer.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
+        if answer.status == HTTPStatus.UNAUTHORIZED and request.method == "GET" and request.path != CALLBACK:
             back = quote(request.path_qs if request.path.startswith(CONSOLE) else CONSOLE, safe="")
             headers = {"Location": f"{CONSOLE}/sign-in?next={back}", "Cache-Control": "no-store"}
             return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)
@@ -279,6 +282,11 @@ def session_cookie(value: Secret | None) -> str:
     """Write the header that gives the browser its session, or takes it away."""
     attributes = "Path=/; Secure; HttpOnly; SameSite=Lax"
     return f"{SESSION}={value.reveal()}; {attributes}" if value else f"{SESSION}=; Max-Age=0; {attributes}"
+
+
+def login_cookie(value: Secret) -> str:
+    """Write the header by which the browser keeps what it began."""
+    return f"{LOGIN}={value.reveal()}; Path=/; Max-Age=600; Secure; HttpOnly; SameSite=Lax"
 
 
 def _given(route: AnyRoute[Input, Input], pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@ from tests.architecture.source import ROOT, dotted, modules, nodes
 # The only places where a secret becomes text: what opens it, what signs for it, what hands it over.
 REVEALERS = {
     "cli/console_link.py",
+    "identity/provider_login.py",
     "identity/sessions.py",
     "outbound/webhooks.py",
     "unsealing/certificates.py",

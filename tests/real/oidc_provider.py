@@ -34,12 +34,13 @@ class OpenIdProvider:
     Args:
         audience: the `aud` of its access tokens.
         token_seconds: how long they live.
+        console: the address of a broker whose console signs in here, as `console` with the secret `console-secret`.
     """
 
     issuer: str
 
-    def __init__(self, audience: str = "lightsail-broker", token_seconds: int = 300) -> None:
-        self._settings = {"OP_AUDIENCE": audience, "OP_TOKEN_SECONDS": str(token_seconds)}
+    def __init__(self, audience: str = "lightsail-broker", token_seconds: int = 300, console: str = "") -> None:
+        self._settings = {"OP_AUDIENCE": audience, "OP_TOKEN_SECONDS": str(token_seconds), "OP_CONSOLE": console}
         self._program: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -27,8 +27,8 @@ OPEN = {
     ("GET", "/console/sign-in"),
     ("GET", "/console/assets/{name}"),
 }
-SIGN_IN = ("POST", "/console/sign-in")
-"""Open, and lets nobody in without a link that somebody made."""
+SIGN_IN = {("POST", "/console/sign-in"), ("GET", "/console/start"), ("GET", "/console/callback")}
+"""Open, and lets nobody in without a link that somebody made, or a provider that vouches for them."""
 
 SETTINGS = """\
 server.listen = "127.0.0.1:0"
@@ -73,7 +73,7 @@ async def test_every_mounted_route_has_a_door_and_only_the_listed_ones_stand_ope
         for each in mounted:
             route = behind(each.handler)
             assert isinstance(route, Open | Guarded | SignedIn), each
-            assert isinstance(route, Open) == ((route.method, route.path) in OPEN | {SIGN_IN})
+            assert isinstance(route, Open) == ((route.method, route.path) in OPEN | SIGN_IN)
             assert each.resource is not None
             assert (route.method, route.path) == (each.method, each.resource.canonical)
             path = route.path.format(account="main", region="eu-west-1", name="console.css", index="0", id="1")
@@ -82,8 +82,9 @@ async def test_every_mounted_route_has_a_door_and_only_the_listed_ones_stand_ope
                 if response.headers.get("Location", "").startswith("/console/sign-in?"):
                     status = 401
                 without_token[route.method, route.path] = status
-    assert {where for where, status in without_token.items() if status != 401} == OPEN
-    assert set(without_token.values()) <= {200, 401, 503}  # nothing behind /readyz works here
+    assert {where for where, status in without_token.items() if status not in {401, 404}} == OPEN
+    assert {where for where, status in without_token.items() if status == 404} <= SIGN_IN  # there is no provider
+    assert set(without_token.values()) <= {200, 401, 404, 503}  # nothing behind /readyz works here
 
 
 A, B, PROXY, OUTER, CLIENT = "10.0.0.1", "10.0.0.2", "192.0.2.1", "192.0.2.2", "203.0.113.7"

@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from broker import errors
 from broker.audit.review import CompletedReceipt, Entry, Review
 from broker.audit.stores import Filters
 from broker.audit.views import Out, Views
+from broker.identity.provider_login import ProviderLogin
 from broker.identity.sessions import Session, Sessions
 from broker.issuing.answering import Verb
 from broker.issuing.approvals import ApprovalDesk
 from broker.issuing.break_glass import GlassDesk, Verdict
 from broker.model import EVENTS, Caller, Clock, Health, Source
-from broker.web.app import CONSOLE, session_cookie
+from broker.web.app import CONSOLE, LOGIN, login_cookie, session_cookie
 from broker.web.audit import Audit, ConsistencyQuery, EventQuery, ExportQuery, Which
 from broker.web.console.lanes import SPANS, Picture, picture
 from broker.web.console.overview import Counts
@@ -96,6 +97,23 @@ class SignInQuery(Input):
     next: Annotated[str, Field(max_length=2000)] = CONSOLE
 
 
+class StartQuery(Input):
+    """Where to go after a login."""
+
+    next: Annotated[str, Field(max_length=2000)] = CONSOLE
+
+
+class CallbackQuery(Input):
+    """What the provider sends back: a code, or why there is none (RFC 6749, 4.1.2; RFC 9207)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    state: Annotated[str, Field(max_length=200)] = ""
+    code: Annotated[str, Field(max_length=4000)] = ""
+    iss: Annotated[str, Field(max_length=2000)] = ""
+    error: Annotated[str, Field(max_length=200)] = ""
+
+
 class SignInForm(SignInQuery):
     """The same, sent by a button."""
 
@@ -111,6 +129,8 @@ class Rooms:
     healths: Sequence[Callable[[], Health]]
     verifier: str
     """The public key of the log's checkpoints, as auditors pin it."""
+    login: ProviderLogin | None = None
+    """Where people sign in; None leaves only one-time links."""
 
 
 class Console:
@@ -132,6 +152,8 @@ class Console:
         return [
             _page("GET", f"{CONSOLE}/sign-in", "Offer to sign in", self.offer, query=SignInQuery),
             _page("POST", f"{CONSOLE}/sign-in", "Sign in by a one-time link", self.sign_in, body=SignInForm),
+            _page("GET", f"{CONSOLE}/start", "Go to the provider", self.start, query=StartQuery),
+            _page("GET", f"{CONSOLE}/callback", "Come back from the provider", self.come_back, query=CallbackQuery),
             _page("GET", f"{CONSOLE}/assets/{{name}}", "A file of the pages", self.asset),
             get(CONSOLE, "What happened lately", self.overview),
             get(f"{CONSOLE}/events", "Search the audit log", self.events, query=SearchQuery),
@@ -153,13 +175,37 @@ class Console:
     async def offer(self, visit: Visit[SignInQuery, Nothing]) -> Answer:
         """Show how to sign in. A link does nothing before somebody presses a button: programs look at links too."""
         asked = visit.query
-        return self._renderer.page("sign_in.html", link=asked.link, next=_inside(asked.next), session=None)
+        provider = self._rooms.login.provider if self._rooms.login else ""
+        return self._renderer.page(
+            "sign_in.html", link=asked.link, next=_inside(asked.next), provider=provider, session=None
+        )
 
     async def sign_in(self, visit: Visit[Nothing, SignInForm]) -> Answer:
         """Begin a session, and go where the person wanted to."""
         cookie = await self._sessions.redeem(visit.body.link, visit.source, visit.request_id)
         headers = {"Location": _inside(visit.body.next), "Set-Cookie": session_cookie(cookie)}
         return Answer(status=303, headers={**headers, "Cache-Control": "no-store"})
+
+    async def start(self, visit: Visit[StartQuery, Nothing]) -> Answer:
+        """Send somebody to the provider."""
+        if self._rooms.login is None:
+            raise errors.NotFound
+        where, begun = await self._rooms.login.begin(_callback(visit), _inside(visit.query.next))
+        headers = {"Location": where, "Set-Cookie": login_cookie(begun), "Cache-Control": "no-store"}
+        return Answer(status=303, headers=headers)
+
+    async def come_back(self, visit: Visit[CallbackQuery, Nothing]) -> Answer:
+        """Begin a session for whom the provider vouches."""
+        asked, login = visit.query, self._rooms.login
+        if login is None:
+            raise errors.NotFound
+        if asked.error:
+            raise errors.ProviderUnavailable(asked.error, detail="The provider did not log you in.")
+        begun = visit.cookies.get(LOGIN, "")
+        caller, then = await login.end(begun, asked.state, asked.code, asked.iss, _callback(visit))
+        cookie = await self._sessions.begin(caller, visit.source, visit.request_id, via="provider")
+        headers = {"Location": _inside(then), "Set-Cookie": session_cookie(cookie), "Cache-Control": "no-store"}
+        return Answer(status=303, headers=headers)
 
     async def sign_out(self, visit: Visit[Nothing, Nothing], session: Session) -> Answer:
         """End the session, everywhere."""
@@ -316,6 +362,10 @@ class Console:
             return (await self._rooms.review.checkpoint()).splitlines()[:3]
         except errors.NotFound:
             return ()
+
+
+def _callback(visit: Visit[Any, Any]) -> str:
+    return f"{visit.service}{CONSOLE}/callback"
 
 
 def _inside(place: str) -> str:

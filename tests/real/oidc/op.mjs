@@ -17,6 +17,7 @@ const { default: Provider, errors } = await import(pathToFileURL(packages.resolv
 
 const AUDIENCE = process.env.OP_AUDIENCE ?? 'lightsail-broker';
 const LIFETIME = Number(process.env.OP_TOKEN_SECONDS ?? 300);
+const CONSOLE = process.env.OP_CONSOLE;
 const SCOPES = ['openid', 'offline_access', 'creds'];
 const KINDS = {
   RS256: ['rsa', { modulusLength: 2048 }],
@@ -54,6 +55,17 @@ const configuration = (keys) => ({
       redirect_uris: ['http://127.0.0.1/cb'], // any port matches (RFC 8252, 7.3)
       response_types: ['code'],
     },
+    ...(CONSOLE
+      ? [
+          {
+            client_id: 'console',
+            client_secret: 'console-secret',
+            grant_types: ['authorization_code'],
+            redirect_uris: [`${CONSOLE}/console/callback`],
+            response_types: ['code'],
+          },
+        ]
+      : []),
   ],
   // Whoever logs in as NAME is NAME; NAME+GROUP+GROUP is in these groups, everybody else in "ops".
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...person(id) }) }),
