@@ -458,6 +458,7 @@ EVENTS = (
     "audit.pruned",
     "audit.read",
     "audit.rebuilt",
+    "audit.reviewed",
     "authentication.failures",
     "break_glass.refused",
     "break_glass.reviewed",

@@ -7,7 +7,8 @@ rebuild by replay must give the same tables. Pure, standard library only.
 - `leases`: credentials that were issued and had not ended when the newest one was issued.
 - `host_keys`: the keys that each instance is held to, as JSON; `offered` is what AWS named when it named others.
 - `threads`: what is told by several events that name one thread: an access request, a person's breaking of the glass, a
-  lock, a session of the console. `event` is the newest of them, and `facts` holds what each said, as lines of JSON.
+  lock, a session of the console, a sign-off. `event` is the newest of them, and `facts` holds what each said, as lines
+  of JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _LINES = {
 }
 """Where many requests change one row: only neighbours are put together."""
 BEGINNING: Final = frozenset(
-    {"request.created", "break_glass.used", "lock.created", "console.link_made", "console.signed_in"}
+    {"request.created", "break_glass.used", "lock.created", "console.link_made", "console.signed_in", "audit.reviewed"}
 )
 """By which a thread begins, or begins anew."""
 _FACTS: Final = (

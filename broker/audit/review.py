@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from broker.audit import merkle
 from broker.audit.exporting import AT_ONCE, FORMATS, chunk
-from broker.audit.leaves import parse
+from broker.audit.leaves import milliseconds, parse
 from broker.audit.stores import (
     Filters,
     Found,
@@ -239,6 +239,11 @@ def _receipt(reader: Reader, index: int) -> CompletedReceipt:
         return CompletedReceipt(index, leaf_hash)
     hashes = merkle.inclusion_proof(index, newest.size, _nodes(reader))
     return CompletedReceipt(index, leaf_hash, newest.note, InclusionProof(index, newest.size, leaf_hash, tuple(hashes)))
+
+
+def place_of(entry: Entry) -> str:
+    """Answer the cursor of the page that begins after an event."""
+    return f"{milliseconds(str(entry.event['time']))}.{entry.index}"
 
 
 def _nodes(reader: Reader) -> merkle.NodeReader:

@@ -219,10 +219,14 @@ class Audit:
 
     async def search(self, visit: Visit[Any, Any], asked: EventQuery, caller: Caller) -> Page:
         """Answer one page of what the caller may read, once it is recorded who reads it."""
-        filters = _filters(asked, self.readable(caller, visit.source))
+        filters = self.filters(visit, asked, caller)
         page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
         await self.note(visit, caller, {"filters": _named(asked)})
         return page
+
+    def filters(self, visit: Visit[Any, Any], asked: Which, caller: Caller) -> Filters:
+        """Answer what was asked for, within what the caller may read; raises Denied."""
+        return _filters(asked, self.readable(caller, visit.source))
 
     async def look_up(self, visit: Visit[Any, Any], caller: Caller) -> Entry:
         """Answer the event that the path names, once it is recorded who reads it."""
@@ -274,7 +278,8 @@ class Audit:
         visit: Visit[Any, Any],
         caller: Caller,
         details: Mapping[str, str | int | tuple[str, ...]],
-        event: Literal["audit.read", "audit.exported"] = "audit.read",
+        event: Literal["audit.read", "audit.exported", "audit.reviewed"] = "audit.read",
+        reason: str = "",
     ) -> None:
         """Record who read what. What cannot be recorded is not shown."""
         await self._log.append(
@@ -284,6 +289,7 @@ class Audit:
                 request_id=visit.request_id,
                 actor=caller,
                 source=visit.source,
+                reason=reason,
                 details=details,
             )
         )

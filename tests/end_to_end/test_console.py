@@ -258,3 +258,31 @@ async def test_everything_is_there_for_who_has_no_scripts(hall: Hall) -> None:
         }.items():
             async with carol.get(f"{hall.url}/console{path}") as answer:
                 assert words in await answer.text(), path
+
+
+async def test_what_is_signed_off_is_not_shown_as_open_any_more(hall: Hall) -> None:
+    for number in range(6):
+        await hall.office.ask(LEAD, "/v1/credentials", {"instance": "db-1", "reason": f"reason {number}"})
+    async with hall.visitor() as carol:
+        await post(carol, f"{hall.url}/console/sign-in", {"link": secret_of(await hall.link("auditors"))})
+        open_ones = f"{hall.url}/console/events?event=credential.denied&unreviewed=yes&limit=2"
+        async with carol.get(open_ones) as answer:
+            page = await answer.text()
+        token = page.partition('name="form_token" value="')[2].partition('"')[0]
+        events = await hall.office.events("credential.denied")
+        assert [f"reason {number}" in page for number in range(6)] == [False] * 4 + [True] * 2
+        form = {"form_token": token, "note": "all fine"}
+        marked = {"first": str(events[2]["index"]), "last": str(events[5]["index"])}
+        assert await post(carol, f"{hall.url}/console/reviews", form | marked) == 303
+        for wrong in ({"first": "5", "last": "4"}, {"first": "0", "last": "999999"}, {"first": "x", "last": "1"}):
+            assert await post(carol, f"{hall.url}/console/reviews", form | wrong) == 400
+        async with carol.get(open_ones) as answer:
+            page = await answer.text()
+        assert [f"reason {number}" in page for number in range(6)] == [True] * 2 + [False] * 4
+        async with carol.get(f"{hall.url}/console/events/{events[3]['index']}") as answer:
+            assert "by corp/lead at" in await answer.text()
+        async with carol.get(f"{hall.url}/console/events/{events[1]['index']}") as answer:
+            assert "by corp/lead at" not in await answer.text()
+    [told] = await hall.office.events("audit.reviewed")
+    assert (told["reason"], told["details"]["first"]) == ("all fine", events[2]["index"])
+    assert told["details"]["end"] == events[5]["index"] + 1

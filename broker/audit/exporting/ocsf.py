@@ -39,6 +39,7 @@ _CLASSES: Final[Mapping[str, tuple[_Class, int]]] = {
     "audit.pruned": (_ENTITY_MANAGEMENT, _DELETE),
     "audit.read": (_API_ACTIVITY, _READ),
     "audit.rebuilt": (_ENTITY_MANAGEMENT, _UPDATE),
+    "audit.reviewed": (_ENTITY_MANAGEMENT, _UPDATE),
     "authentication.failures": (_AUTHENTICATION, _LOGON),
     "break_glass.refused": (_ENTITY_MANAGEMENT, _UPDATE),
     "break_glass.reviewed": (_ENTITY_MANAGEMENT, _UPDATE),

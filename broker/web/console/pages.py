@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Annotated, Any, Final, Literal
+from uuid import uuid4
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from broker import errors
-from broker.audit.review import CompletedReceipt, Entry, Review
+from broker.audit.review import CompletedReceipt, Entry, Review, place_of
+from broker.audit.review import Page as EventPage
 from broker.audit.stores import Filters
 from broker.audit.views import Out, Views
 from broker.identity.provider_login import ProviderLogin
@@ -25,6 +27,7 @@ from broker.web.audit import Audit, ConsistencyQuery, EventQuery, ExportQuery, W
 from broker.web.console.lanes import SPANS, Picture, picture
 from broker.web.console.overview import Counts
 from broker.web.console.rendering import Renderer, assets
+from broker.web.console.reviews import KIND, REVIEWED, SignOffs
 from broker.web.encoding import base64_text
 from broker.web.parsing import Line, Words
 from broker.web.routes import Answer, AnyRoute, Input, Nothing, Page, SignedIn, Visit
@@ -34,6 +37,8 @@ Handler = Any  # a method of the pages; its own types say more than a table of r
 _ANSWERED: Final = Answer(status=303, headers={"Location": f"{CONSOLE}/answers", "Cache-Control": "no-store"})
 _FAMILY: Final = 200
 """So many events of one request are shown beside one of them."""
+_LEAPS: Final = 20
+"""So many times a search goes on until it has found what nobody has signed off."""
 _LANES: Final = 1000
 """So many leases are drawn at most."""
 _OUT: Final = 200
@@ -59,6 +64,16 @@ class SearchQuery(EventQuery):
 
     since: Moment | None = None
     until: Moment | None = None
+    unreviewed: Literal["yes"] | None = None
+    """Only what nobody has signed off."""
+
+
+class SignOffForm(Input):
+    """A reviewer has looked at the events from one to another, both included."""
+
+    first: Annotated[int, Field(ge=0, lt=1 << 53)]
+    last: Annotated[int, Field(ge=0, lt=1 << 53)]
+    note: Words
 
 
 class ConsoleExportQuery(ExportQuery):
@@ -160,6 +175,7 @@ class Console:
             get(f"{CONSOLE}/events/{{index}}", "One event, and what belongs to it", self.event),
             get(f"{CONSOLE}/export", "Write out what a search shows", self.export, query=ConsoleExportQuery),
             get(f"{CONSOLE}/timeline", "Who was in when", self.timeline, query=TimelineQuery),
+            _signed_in("POST", f"{CONSOLE}/reviews", "Sign events off", self.sign_off, body=SignOffForm),
             get(f"{CONSOLE}/consistency", "Prove that the log only grew", self.consistency, query=ConsistencyQuery),
             get(f"{CONSOLE}/answers", "What waits for a word", self.answers),
             *(
@@ -240,15 +256,18 @@ class Console:
 
     async def events(self, visit: Visit[SearchQuery, Nothing], session: Session) -> Answer:
         """Show one page of events; what is exported is what is shown."""
-        asked = visit.query
+        asked, signed = visit.query, await self._sign_offs()
         page = await self._audit.search(visit, asked, session.caller)
-        filters = asked.model_dump(mode="json", exclude_none=True, include=set(Which.model_fields))
+        if asked.unreviewed:
+            page = await self._unreviewed(page, self._audit.filters(visit, asked, session.caller), asked.limit, signed)
+        filters = asked.model_dump(mode="json", exclude_none=True, include={*Which.model_fields, "unreviewed"})
         return self._renderer.page(
             "events.html",
             session=session,
             here="events",
             page=page,
             filters=filters,
+            signed=signed,
             names=EVENTS,
             outcomes=OUTCOMES,
             earlier=asked.cursor is not None,
@@ -268,7 +287,50 @@ class Console:
             hash=base64_text(entry.leaf_hash),
             family=await self._family(entry, session.caller, visit.source),
             receipt=receipt,
+            signed=await self._sign_offs(),
         )
+
+    async def sign_off(self, visit: Visit[Nothing, SignOffForm], session: Session) -> Answer:
+        """Write down that somebody has looked at a range of events."""
+        asked = visit.body
+        accounts = self._audit.readable(session.caller, visit.source)
+        if not asked.first <= asked.last < await self._rooms.review.size():
+            raise errors.InvalidRequest(detail="first is not above last, and last is an event that there is")
+        details: dict[str, str | int | tuple[str, ...]] = {
+            "thread": uuid4().hex,
+            "first": asked.first,
+            "end": asked.last + 1,
+        }
+        if accounts is not None:
+            details["accounts"] = tuple(sorted(accounts))
+        await self._audit.note(visit, session.caller, details, REVIEWED, asked.note)
+        headers = {"Location": f"{CONSOLE}/events?unreviewed=yes", "Cache-Control": "no-store"}
+        return Answer(status=303, headers=headers)
+
+    async def _sign_offs(self) -> SignOffs:
+        return SignOffs(await self._rooms.views.threads(KIND))
+
+    async def _unreviewed(self, page: EventPage, filters: Filters, limit: int, signed: SignOffs) -> EventPage:
+        """Go on from a page until enough is found that nobody has signed off; whole ranges are leapt over."""
+        found: list[Entry] = []
+        for _ in range(_LEAPS):
+            found += [entry for entry in page.items if not signed.is_reviewed(entry)]
+            if len(found) >= limit or page.next_cursor is None:
+                break
+            cursor = await self._over(page.items[-1].index, signed) or page.next_cursor
+            page = await self._rooms.review.events(filters, limit=_FAMILY, cursor=cursor)
+        shown = tuple(found[:limit])
+        return EventPage(shown, place_of(shown[-1]) if len(found) > limit else page.next_cursor)
+
+    async def _over(self, index: int, signed: SignOffs) -> str:
+        """Answer the cursor that leaps over what is signed off around an event; empty when there is nothing to leap."""
+        first = signed.beginning(index)
+        if first >= index:
+            return ""
+        try:
+            return place_of(await self._rooms.review.event(first))
+        except errors.NotFound:  # its body was pruned, and what is before it
+            return ""
 
     async def export(self, visit: Visit[ExportQuery, Nothing], session: Session) -> Answer:
         """Write out what a search shows, as a file."""
