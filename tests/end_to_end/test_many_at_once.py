@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization.ssh import SSHCertificate
 
 from tests.end_to_end.places import LINUX, Place, a_place
 
-CALLS, AT_ONCE = 100, 25
+CALLS, AT_ONCE = 100, 12
 
 
 @pytest.fixture
