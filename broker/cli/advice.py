@@ -41,6 +41,7 @@ _SENTENCES = {
     "audit_unavailable": _TELL,
     "policies_unavailable": _TELL,
     "keys_unavailable": _TELL,
+    "provider_unavailable": "try to sign in again; if that is refused too, give an operator the request id",
     "request_closed": "`broker request create INSTANCE` asks anew",
     "review_required": "have somebody who may approve look at it: `broker break-glass ls` shows which",
     "locked": "talk to whoever locked it",

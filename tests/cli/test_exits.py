@@ -33,6 +33,7 @@ CONTRACT = {
     "overloaded": Exit.UNAVAILABLE,
     "policies_unavailable": Exit.UNAVAILABLE,
     "keys_unavailable": Exit.UNAVAILABLE,
+    "provider_unavailable": Exit.UNAVAILABLE,
     "internal_error": Exit.UNAVAILABLE,
 }
 
