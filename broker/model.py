@@ -295,11 +295,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySource:
-    """Where a policy stands. `line` counts from 1."""
+    """Where a policy stands, and what it says. `line` counts from 1."""
 
     id: str
     file: str
     line: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -459,6 +460,7 @@ EVENTS = (
     "audit.read",
     "audit.rebuilt",
     "audit.reviewed",
+    "audit.verified",
     "authentication.failures",
     "break_glass.refused",
     "break_glass.reviewed",

@@ -395,15 +395,18 @@ async def service(
         audit = Audit(review, log, policies, account_names(settings), clock)
         sessions = console_sessions(settings, log, views, clock)
         rooms = Rooms(
+            audit=audit,
             review=review,
             views=views,
+            policies=policies,
+            locks=agreed.locks,
             approvals=agreed.approvals,
             glass=agreed.glass,
             healths=components,
             verifier=str(signer(settings).verifier),
             login=await stack.enter_async_context(provider_login(settings, authenticator, clock)),
         )
-        console = Console(audit, sessions, rooms, clock)
+        console = Console(sessions, rooms, clock)
         routes = [
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
@@ -438,8 +441,14 @@ async def service(
         for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
             stack.push_async_callback(ended, asyncio.create_task(chore))
         url = await listener.start()
-        stack.push_async_callback(listener.stop)
+        stack.push_async_callback(_close, console, listener)
         yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint)
+
+
+async def _close(console: Console, listener: Listener) -> None:
+    """Let the pages go that follow the log, or the listener would wait for them."""
+    console.end()
+    await listener.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,14 +123,18 @@ class Review:
         """Answer the indices of the events that have their body now."""
         return await self._ask(lambda reader: range(reader.oldest(), reader.head().size))
 
-    async def exported(self, name: str, filters: Filters, indices: range) -> AsyncIterator[bytes]:
-        """Write the events that fit out, in their order, in the format of this name; a part at a time."""
+    async def exported(
+        self, name: str, filters: Filters, indices: range, wanted: Callable[[Entry], bool] | None = None
+    ) -> AsyncIterator[bytes]:
+        """Write the events that fit, and are wanted, out in their order, in the format of this name; part by part."""
         form = FORMATS[name]
         if form.header:
             yield form.header
         for start in range(indices.start, indices.stop, AT_ONCE):
             end = min(start + AT_ONCE, indices.stop)
             found = await self._ask(partial(chunk, filters=filters, first=start, end=end))
+            if wanted:
+                found = [record for record in found if wanted(Entry(*record))]
             if found:
                 yield b"".join(map(form.line, found))
 

@@ -61,6 +61,11 @@ class Policies:
             raise PoliciesUnavailable("no policies are loaded")
         return self._snapshot
 
+    @property
+    def digest(self) -> str:
+        """Of the set in force; raises as `snapshot` does."""
+        return self.snapshot.digest
+
     def load(self) -> PolicySnapshot:
         """Load the directory at start; blocks. A broken set is refused.
 
@@ -161,7 +166,7 @@ class Policies:
         """Answer where policies of the set in force stand."""
         rules = self.snapshot.rules
         found = (rules[name] for name in policies if name in rules)
-        return tuple(PolicySource(id=rule.id, file=rule.file, line=rule.line) for rule in found)
+        return tuple(PolicySource(id=rule.id, file=rule.file, line=rule.line, text=rule.text) for rule in found)
 
     async def decide_each(
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from broker.audit.joining.tracing import Issue
 
     Source = TypeVar("Source")
+    Detail = str | int | tuple[str, ...]
 
 
 class Listed:
@@ -49,6 +50,17 @@ def note_export(arguments: Namespace, form: str, filters: Iterable[str]) -> None
         asyncio.run(_append(arguments, "audit.exported", {"format": form, "filters": tuple(filters)}))
 
 
+def note_verification(arguments: Namespace, details: Mapping[str, Detail], *, clean: bool) -> str:
+    """Record `audit.verified`; answer why that could not be done, "" when it was."""
+    from broker.errors import AuditUnavailable
+
+    try:
+        asyncio.run(_append(arguments, "audit.verified", details, "success" if clean else "failure"))
+    except AuditUnavailable as problem:
+        return problem.cause
+    return ""
+
+
 def members_of(record: Issue | Noted) -> dict[str, object]:
     """Answer a flat record's members; `dataclasses.asdict` copies each, and takes ten times as long."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
@@ -69,11 +81,12 @@ def _quiet(_: str) -> None:
 
 async def _append(
     arguments: Namespace,
-    event: Literal["audit.read", "audit.exported"],
-    details: Mapping[str, str | tuple[str, ...]],
+    event: Literal["audit.read", "audit.exported", "audit.verified"],
+    details: Mapping[str, Detail],
+    outcome: Literal["success", "failure"] = "success",
 ) -> None:
     from broker.model import Event
     from broker.wiring import operator_log
 
     async with operator_log(settings_of(arguments), _quiet) as append:
-        await append(Event(event=event, outcome="success", details=details))
+        await append(Event(event=event, outcome=outcome, details=details))

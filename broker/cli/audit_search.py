@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from broker.audit.stores import Filters, Found, Reader
     from broker.settings import Settings
 
+PROTOCOLS = ("ssh", "rdp")
 OUTCOMES = ("success", "failure", "denied", "unknown")
 _FIRST = ("index", "time", "event", "outcome", "actor")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -45,6 +46,7 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--account", action="append", metavar="NAME", help="only events of this account")
     parser.add_argument("--event", type=_event, metavar="NAME", help="such as credential.issued")
     parser.add_argument("--outcome", choices=OUTCOMES, help="how it ended")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="ssh or rdp")
     parser.add_argument("--text", type=_words, default=(), metavar="WORDS", help="words that an event must have")
     parser.add_argument("--request-id", metavar="TEXT", help="the id in an answer's X-Request-Id")
     when = "a date, an RFC 3339 time, or how long ago, such as 1h30m"
@@ -90,6 +92,7 @@ def filters_of(arguments: Namespace, opened: Reader) -> Filters:
         instance=_full(arguments, "instance", opened),
         event=arguments.event,
         outcome=arguments.outcome,
+        protocol=arguments.protocol,
         request_id=arguments.request_id,
         text=arguments.text,
         since=arguments.since,
@@ -99,7 +102,7 @@ def filters_of(arguments: Namespace, opened: Reader) -> Filters:
 
 def named(arguments: Namespace) -> list[str]:
     """Answer the filters that were given, as the log has them."""
-    names = ("actor", "instance", "event", "outcome", "request_id")
+    names = ("actor", "instance", "event", "outcome", "protocol", "request_id")
     given = [f"{name}={getattr(arguments, name)}" for name in names if getattr(arguments, name)]
     given += [f"account={account}" for account in arguments.account or ()]
     given += [f"text={' '.join(arguments.text)}"] if arguments.text else []

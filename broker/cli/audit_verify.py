@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from broker.cli.audit_files import checkpoint_file, database_path, is_shared, public_key_path
+from broker.cli.audit_reads import note_verification
 from broker.cli.audit_witnessed import add_witness, documents, seen, sentences
 from broker.cli.output import add_format, print_json, show, talk, write
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from broker.audit.receipts import Receipt
     from broker.audit.verification import Report
 
+_USAGE = 2
 CLEAN, TAMPERED, NOT_SEALED = "clean", "tampered", "not sealed"
 _CANNOT_VERIFY = 2
 _SQLITE = b"SQLite format 3\0"
@@ -50,6 +52,9 @@ def configure(parser: ArgumentParser) -> None:
     add_witness(parser)
     parser.add_argument("--export", type=Path, metavar="FILE", help="verify this export instead of the database")
     parser.add_argument("--require-sealed", action="store_true", help="fail when the newest events are not signed yet")
+    parser.add_argument(
+        "--record", action="store_true", help="write the verdict into the log too, for the console and for alarms"
+    )
     add_format(parser, "table", "json", "yaml")
 
 
@@ -58,6 +63,9 @@ def run(arguments: Namespace) -> int:
     from broker.audit.checkpoints import CheckpointError
     from broker.audit.evidence import CannotVerify
 
+    if arguments.record and (arguments.export or arguments.database or arguments.key):
+        talk("--record is for the log of the settings: leave out --export, --database and --key")
+        return _USAGE
     try:
         report, cosigned = _replay(arguments)
     except (CannotVerify, CheckpointError) as problem:
@@ -71,6 +79,8 @@ def run(arguments: Namespace) -> int:
         _print_table(report, verdict, cosigned, failed=arguments.require_sealed)
     else:
         _print_document({**_document(report, verdict), "cosigned": documents(cosigned)}, arguments.format)
+    if arguments.record and (trouble := note_verification(arguments, _noted(report), clean=not report.findings)):
+        talk(f"the verdict is not recorded: {trouble}")
     return report.exit_code(require_sealed=arguments.require_sealed)
 
 
@@ -278,6 +288,15 @@ def _document(report: Report, verdict: str) -> dict[str, object]:
             for f in report.findings
         ],
     }
+
+
+def _noted(report: Report) -> dict[str, str | int | tuple[str, ...]]:
+    """Answer what the log is told of its own verification: how much held, and what did not."""
+    root = base64.b64encode(report.root).decode()
+    kinds = tuple(sorted({finding.kind for finding in report.findings}))
+    first = min((finding.index for finding in report.findings), default=-1)
+    whole: dict[str, str | int | tuple[str, ...]] = {"size": report.size, "sealed": report.sealed, "root": root}
+    return {**whole, "findings": kinds, "first_bad": first} if kinds else whole
 
 
 def _print_document(document: dict[str, object], form: str) -> None:

@@ -13,6 +13,7 @@ from broker.cli.parsing import guide
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Sequence
 
     from broker.settings import Settings
 
@@ -42,19 +43,24 @@ def run(arguments: Namespace) -> int:
     if issuer not in people or not subject or not arguments.person.isprintable():
         complain(f"--as is ISSUER/SUBJECT, and of the issuers these vouch for people: {', '.join(people) or 'none'}")
         return Exit.USAGE
-    link = asyncio.run(make(settings, arguments.person, arguments.group))
-    write(f"{arguments.url.rstrip('/') or _address(settings)}/console/sign-in?{urlencode({'link': link})}")
+    link = asyncio.run(make(settings, arguments.person, arguments.group, talk))
+    write(at(arguments.url or _address(settings), link))
     return Exit.OK
 
 
-async def make(settings: Settings, person: str, groups: list[str]) -> str:
-    """Record that somebody may sign in once within a minute, and answer the link's secret."""
+def at(url: str, link: str) -> str:
+    """Write the link to the service at a URL."""
+    return f"{url.rstrip('/')}/console/sign-in?{urlencode({'link': link})}"
+
+
+async def make(settings: Settings, person: str, groups: Sequence[str], say: Callable[[str], object]) -> str:
+    """Record that somebody may sign in once within a minute, and answer the link's secret; `say` where that went."""
     from broker import wiring
     from broker.identity.sessions import link_event
     from broker.model import utc_now
 
     link, event = link_event(person, groups, utc_now())
-    async with wiring.operator_log(settings, talk) as append:
+    async with wiring.operator_log(settings, say) as append:
         await append(event)
     return link.reveal()
 

@@ -79,15 +79,28 @@ async def _play(folder: Path, *, keep: bool) -> int:
             return Exit.PROBLEMS
         say("")
         if keep:
-            say(try_it(scene))
+            say(try_it(scene, await _link(scene)))
             await _until_interrupted()
         else:
             say("All as it should be. `broker demo --keep` (make demo KEEP=1) leaves it running, to try it yourself.")
     return Exit.OK
 
 
-def try_it(scene: Stage) -> str:
-    """Say what to paste into another terminal, and what to try there."""
+def _quiet(_: str) -> None:
+    """Where the link is written down meanwhile is nothing that a visitor has to know."""
+
+
+async def _link(scene: Stage) -> str:
+    """Make a one-time link to the console for the auditor."""
+    from broker import settings
+    from broker.cli.console_link import at, make
+    from broker.demo.stage import CAROL
+
+    return at(scene.url, await make(settings.load(scene.config, {}), f"corp/{CAROL.name}", CAROL.groups, _quiet))
+
+
+def try_it(scene: Stage, signs_in: str) -> str:
+    """Say what to paste into another terminal, and what to try there; one link signs in to the console."""
     from broker.demo.stage import ALICE
 
     exports = {"PATH": f"{shlex.quote(sysconfig.get_path('scripts'))}:$PATH"}
@@ -99,8 +112,8 @@ def try_it(scene: Stage) -> str:
     if scene.sshd:
         lines += ['  broker ssh web-1 --reason "a look around"', '  broker doctor web-1 --reason "a look around"']
     lines += ["  broker leases", "  broker audit verify"]
-    link = f"  broker console-link --as corp/carol --group auditors --url {scene.url}"
-    lines += [f"As carol, an auditor, look at the console at {scene.url}/console by a link of", link]
+    lines += ["As carol, an auditor, look at the console; this link is good once, within a minute:", f"  {signs_in}"]
+    lines += ["and this makes another:", f"  broker console-link --as corp/carol --group auditors --url {scene.url}"]
     if scene.sshd:
         lines.append(f"web-1 is an sshd of this machine that runs as you: its only user is {scene.sshd.user}.")
     else:

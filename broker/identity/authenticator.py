@@ -124,6 +124,10 @@ class Authenticator:
         """Answer what senders put into their next DPoP proof."""
         return self._nonces.current()
 
+    def count_failure(self, cause: str) -> None:
+        """Count somebody who was refused elsewhere, without a token."""
+        self._failures[cause] += 1
+
     def drain_failures(self) -> Mapping[str, int]:
         """Answer how many tokens were refused since the last call, by cause, and begin to count anew."""
         drained, self._failures = self._failures, Counter()

@@ -69,6 +69,12 @@ class Fault(StrEnum):
     """A form that came from no page of ours."""
 
 
+OF_THE_CONSOLE = frozenset(
+    {Fault.NO_SESSION, Fault.SESSION_ENDED, Fault.UNKNOWN_LINK, Fault.FOREIGN_FORM, Fault.FOREIGN_LOGIN}
+)
+"""Of sessions, links and logins rather than of tokens."""
+
+
 def refused(fault: Fault) -> InvalidToken:
     """Make the one error of this room; it carries the cause and nothing of the token."""
     return InvalidToken(fault.value)

@@ -136,6 +136,8 @@ class Sessions:
         Raises:
             InvalidToken: nobody's, or it has ended, by itself or by its person.
         """
+        if not cookie:
+            raise refused(Fault.MISSING)
         secret = self._used_lately(cookie)
         fact = await self._newest(_digest(secret), SIGNED_IN)
         return Session(
@@ -145,6 +147,10 @@ class Sessions:
             cookie=self._cookie(secret),
             form_token=Secret(self._mac(f"form {secret}")),
         )
+
+    async def confirm(self, session: Session) -> None:
+        """Ask whether a session goes on; raises as `find` does."""
+        await self.find(session.cookie.reveal())
 
     async def end(self, session: Session, source: Source, request_id: str) -> None:
         """Sign out, everywhere at once."""

@@ -250,6 +250,8 @@ class Settings(Section):
             problems.append("console.issuer: there is no issuer of this name")
         if self.console.issuer and not self.console.client_id:
             problems.append("console.client_id: the console signs in as an OAuth client of the provider")
+        if any(each.require_binding for each in self.issuers if each.name == self.console.issuer):
+            problems.append("console.issuer: it has require_binding, and a browser cannot prove a key")
         if self.server.workers > 1 and self.audit.database.startswith("sqlite:"):
             problems.append("server.workers: more than one needs the PostgreSQL audit store")
         if problems:

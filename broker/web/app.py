@@ -234,6 +234,8 @@ class Edge:
 
     def _refuse(self, request: web.Request, trace: _Trace, error: BrokerError) -> web.Response:
         trace.code, trace.cause = error.code, error.cause
+        if trace.is_page and isinstance(error, InvalidToken):
+            self._doors.note_refusal(error)
         status = _EDGE_STATUS.get(type(error), status_of(type(error)))
         told = problem(error, trace.request_id, status)
         if self._error_page and (trace.is_page or request.path.startswith(CONSOLE)):

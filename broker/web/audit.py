@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
@@ -79,6 +79,7 @@ class Note(Output):
 
 Index = Annotated[int, Field(ge=0, lt=1 << 53)]
 Text = Annotated[str, Field(max_length=300)]
+Protocols = Literal["ssh", "rdp"]
 
 
 class Which(Input):
@@ -89,6 +90,7 @@ class Which(Input):
     account: Text | None = None
     event: Text | None = None
     outcome: Text | None = None
+    protocol: Protocols | None = None
     request_id: Text | None = None
     text: Text | None = None
     since: AwareDatetime | None = None
@@ -221,7 +223,7 @@ class Audit:
         """Answer one page of what the caller may read, once it is recorded who reads it."""
         filters = self.filters(visit, asked, caller)
         page = await self._review.events(filters, limit=asked.limit, cursor=asked.cursor or "")
-        await self.note(visit, caller, {"filters": _named(asked)})
+        await self.note(visit, caller, {"filters": named(asked)})
         return page
 
     def filters(self, visit: Visit[Any, Any], asked: Which, caller: Caller) -> Filters:
@@ -236,13 +238,23 @@ class Audit:
 
     async def export(self, visit: Visit[ExportQuery, Nothing], caller: Caller) -> Answer:
         """Answer every event that fits and that the caller may read; the export is an event before any leaves."""
-        asked = visit.query
+        return await self.written(visit, visit.query, caller)
+
+    async def written(
+        self,
+        visit: Visit[Any, Any],
+        asked: ExportQuery,
+        caller: Caller,
+        wanted: Callable[[Entry], bool] | None = None,
+    ) -> Answer:
+        """Answer every event that fits, is wanted, and that the caller may read."""
         filters = _filters(asked, self.readable(caller, visit.source))
         indices = await self._review.bodies()
-        details = {"format": asked.format, "filters": _named(asked), "first": indices.start, "end": indices.stop}
+        details = {"format": asked.format, "filters": named(asked), "first": indices.start, "end": indices.stop}
         await self.note(visit, caller, details, "audit.exported")
         return Answer(
-            self._review.exported(asked.format, filters, indices), content_type=FORMATS[asked.format].content_type
+            self._review.exported(asked.format, filters, indices, wanted),
+            content_type=FORMATS[asked.format].content_type,
         )
 
     async def checkpoint(self, visit: Visit[Nothing, Nothing], _: Caller) -> Answer:
@@ -329,6 +341,7 @@ def _filters(asked: Which, accounts: frozenset[str] | None) -> Filters:
         instance=asked.instance,
         event=asked.event,
         outcome=asked.outcome,
+        protocol=asked.protocol,
         request_id=asked.request_id,
         text=_words(asked.text),
         since=_milliseconds(asked.since),
@@ -346,9 +359,9 @@ def _words(text: str | None) -> tuple[str, ...]:
     return words
 
 
-def _named(asked: Which) -> tuple[str, ...]:
+def named(asked: Which) -> tuple[str, ...]:
     """Answer the filters that were given, as the log has them."""
-    filled = asked.model_dump(mode="json", exclude_none=True, include=set(Which.model_fields))
+    filled = asked.model_dump(mode="json", exclude_none=True, exclude={"limit", "cursor", "format"})
     return tuple(f"{name}={value}" for name, value in filled.items())
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from broker.errors import InvalidToken, Overloaded, RateLimited
-from broker.identity.faults import Fault
+from broker.identity.faults import OF_THE_CONSOLE, Fault
 from broker.identity.sessions import Session
 from broker.model import Caller, Presented, Source
 
@@ -24,6 +24,10 @@ class Authenticator(Protocol):
 
     def nonce(self) -> str:
         """Answer what senders put into their next proof (DPoP)."""
+        ...
+
+    def count_failure(self, cause: str) -> None:
+        """Count somebody who was refused without a token."""
         ...
 
 
@@ -146,6 +150,11 @@ class Doors:
         self._rate.spend(session.caller)
         await self._locks.admit(session.caller, source, request_id, route)
         return session
+
+    def note_refusal(self, refusal: InvalidToken) -> None:
+        """Count who was refused at a page; `authenticate` counts tokens by itself."""
+        if refusal.cause in OF_THE_CONSOLE:
+            self._authenticator.count_failure(refusal.cause)
 
     def check_form(self, session: Session, form_token: str) -> None:
         """Take a form only from a page of this very session.

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -18,7 +18,7 @@ from broker.web.routes import Input
 MAX_BODY = 16 * 1024
 """Bytes of a request's body."""
 _MAX_DEPTH = 8
-_MAX_FIELDS = 64
+_MAX_FIELDS = 256
 
 M = TypeVar("M", bound=Input)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -58,11 +58,22 @@ def form(model: type[M], content_type: str, raw: bytes) -> tuple[M, str]:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise InvalidRequest(detail="The body is not a form.") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
+    ticked: dict[str, list[str]] = {name: [] for name in _repeatable(model)}
+    single = [(name, value) for name, value in pairs if name not in ticked]
+    fields: dict[str, object] = dict(single)
+    if len(fields) != len(single):
         raise InvalidRequest(detail="A field stands more than once.")
-    token = fields.pop("form_token", "")
+    for name, value in pairs:
+        if name in ticked:
+            ticked[name].append(value)
+    token = str(fields.pop("form_token", ""))
+    fields |= ticked
     return _check(model, {name: value for name, value in fields.items() if value}), token
+
+
+def _repeatable(model: type[Input]) -> Iterable[str]:
+    """Answer the fields that a form may have several times: what boxes were ticked."""
+    return (name for name, field in model.model_fields.items() if get_origin(field.annotation) is tuple)
 
 
 def query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:

@@ -20,7 +20,7 @@ from broker.audit.projections import VIEWS
 from broker.audit.stores import Filters, Found, Position, Reader, StoreError, TooSlow, opening
 from broker.audit.stores.address import Address
 from broker.audit.stores.postgresql_reader import PostgresqlReader
-from broker.model import Caller, Event, InstanceRef
+from broker.model import Caller, Event, InstanceRef, Protocol
 from tests.doubles.audit import NOW, ManualClock, an_event
 from tests.real.postgresql import run
 
@@ -42,6 +42,7 @@ def some_events() -> list[Event]:
             actor=(BOB, ALMOST_BOB)[number % 2],
             instance=InstanceRef("lab" if number % 2 else "main", "eu-west-1", f"web-{number % 3}"),
             outcome="denied" if number % 7 == 0 else "success",
+            protocol=Protocol.SSH if number % 4 else Protocol.RDP,
             lease_id=f"lease-{number}",
             expires_at=LATER if number % 5 else NOW,
             details={"host_keys": (f"ssh-ed25519 {number:064x}",)},
@@ -89,6 +90,7 @@ FILTERS = st.builds(
     instance=st.sampled_from([None, "main/eu-west-1/web-1", "nowhere"]),
     event=st.sampled_from([None, "credential.issued", "policies.loaded"]),
     outcome=st.sampled_from([None, "denied"]),
+    protocol=st.sampled_from([None, "ssh", "rdp"]),
     request_id=st.sampled_from([None, "request-12"]),
     since=st.sampled_from([None, int(NOW.timestamp() * 1000) + 200]),
     until=st.sampled_from([None, int(NOW.timestamp() * 1000) + 300]),

@@ -20,7 +20,7 @@ from broker.audit.stores import Filters, Position
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader, query_of
 from broker.errors import AuditUnavailable, InvalidRequest, NotFound, Overloaded
-from broker.model import Caller, Event
+from broker.model import Caller, Event, Protocol
 from tests.audit.conftest import write_log
 from tests.doubles.audit import NOW, an_event
 
@@ -36,6 +36,7 @@ def notes(database: Path, signer: Signer) -> list[str]:
             "credential.denied" if number % 10 == 0 else "credential.issued",
             number,
             account="lab" if number % 2 else "main",
+            protocol=Protocol.SSH if number % 4 else Protocol.RDP,
             **({"actor": BOB} if number % 3 == 0 else {}),
             **({"outcome": "denied"} if number % 10 == 0 else {}),
         )
@@ -81,6 +82,9 @@ async def test_a_page_that_ends_the_list_says_so(review: Review) -> None:
         (Filters(instance="lab/eu-west-1/web-1"), lambda n: n % 2 and n < 299),
         (Filters(event="credential.denied"), lambda n: n % 10 == 0),
         (Filters(outcome="denied"), lambda n: n % 10 == 0),
+        (Filters(protocol="rdp"), lambda n: n % 4 == 0 and n < 299),
+        (Filters(protocol="ssh", actor="corp/bob"), lambda n: n % 3 == 0 and n % 4 and n < 299),
+        (Filters(protocol='rdp","reason":"x'), lambda _: False),
         (Filters(request_id="request-7"), lambda n: n == 7),
         (Filters(accounts=frozenset({"lab"})), lambda n: n % 2 and n < 299),
         (Filters(accounts=frozenset({"lab", "main"})), lambda n: n < 299),

@@ -89,7 +89,7 @@ async def test_no_secret_is_told(tmp_path: Path) -> None:
 async def test_what_it_says_to_paste_gets_one_in(tmp_path: Path) -> None:
     lay_keys(tmp_path / "stage")
     async with stage(tmp_path / "stage") as running:
-        told = try_it(running)
+        told = try_it(running, "https://127.0.0.1/console/sign-in?link=x")
         exports = [line for line in told.splitlines() if line.startswith("  export ")]
         script = "\n".join([*exports, "broker ssh web-1 --reason 'a look' -- true", "broker audit verify >&2"])
         assert 'broker ssh web-1 --reason "a look around"' in told

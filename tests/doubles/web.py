@@ -46,6 +46,9 @@ class ListedTokens:
                 return caller
         raise InvalidToken(f"cause of {len(presented.authorization)}")
 
+    def count_failure(self, cause: str) -> None:
+        raise AssertionError(cause)
+
     def nonce(self) -> str:
         return "nonce"
 

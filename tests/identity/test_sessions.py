@@ -74,8 +74,8 @@ async def test_nobody_writes_a_cookie_of_their_own(sessions: Sessions, book: Thr
     later = f"{secret}.{int(used) + 1000}.{mac}"
     of_another_key = Sessions(b"o" * 32, book, book, frozenset({"corp"}), clock)
     foreign = (await of_another_key.begin(CAROL, SOURCE, "r2", via="provider")).reveal()
+    assert await refusal(sessions, "") == "missing"
     for made_up in (
-        "",
         "x",
         later,
         f"{'A' * 43}.{used}.{mac}",

@@ -40,6 +40,7 @@ _CLASSES: Final[Mapping[str, tuple[_Class, int]]] = {
     "audit.read": (_API_ACTIVITY, _READ),
     "audit.rebuilt": (_ENTITY_MANAGEMENT, _UPDATE),
     "audit.reviewed": (_ENTITY_MANAGEMENT, _UPDATE),
+    "audit.verified": (_API_ACTIVITY, _READ),
     "authentication.failures": (_AUTHENTICATION, _LOGON),
     "break_glass.refused": (_ENTITY_MANAGEMENT, _UPDATE),
     "break_glass.reviewed": (_ENTITY_MANAGEMENT, _UPDATE),

@@ -207,10 +207,16 @@ class Filters:
     instance: str | None = None
     event: str | None = None
     outcome: str | None = None
+    protocol: str | None = None
     request_id: str | None = None
     since: int | None = None
     until: int | None = None
     text: tuple[str, ...] = ()
+
+    @property
+    def member(self) -> bytes:
+        """The protocol as it stands in the exact bytes of an event (RFC 8785); within a text its quotes are escaped."""
+        return f'"protocol":"{self.protocol}"'.encode()
 
 
 class Position(NamedTuple):

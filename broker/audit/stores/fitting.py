@@ -16,6 +16,7 @@ def fits(filters: Filters, columns: SearchColumns, members: Mapping[str, object]
     return (
         (filters.accounts is None or columns.account in filters.accounts)
         and all(getattr(filters, name) in {None, getattr(columns, name)} for name in _EQUAL)
+        and (filters.protocol is None or filters.protocol == members.get("protocol"))
         and (filters.since is None or columns.time >= filters.since)
         and (filters.until is None or columns.time < filters.until)
         and (not filters.text or texts.fits(filters.text, members))

@@ -59,6 +59,8 @@ def _terms(filters: Filters, after: Position | None, values: _Values) -> list[st
         for name in ("actor", "instance", "event", "outcome", "request_id")
         if (value := getattr(filters, name)) is not None
     ]
+    if filters.protocol is not None:
+        terms.append(f"position({values.put(filters.member)}::bytea in leaf) > 0")
     if filters.since is not None:
         terms.append(f"time >= {values.put(filters.since)}")
     if filters.until is not None:

@@ -308,6 +308,9 @@ def _terms(filters: Filters, after: Position | None) -> tuple[list[str], dict[st
         if (value := getattr(filters, name)) is not None
     }
     terms = [f"{name} = :{name}" for name in wanted]
+    if filters.protocol is not None:
+        terms.append("instr(leaf, :member) > 0")
+        wanted["member"] = filters.member
     if filters.since is not None:
         terms.append("time >= :since")
         wanted["since"] = filters.since

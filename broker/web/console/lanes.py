@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 SPANS: Final = {
+    "hour": timedelta(hours=1),
     "6h": timedelta(hours=6),
     "day": timedelta(days=1),
     "week": timedelta(days=7),

@@ -25,19 +25,29 @@ class StoredThread(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignOff:
-    """Somebody has looked at the events from `first` up to, not including, `end`, in these accounts (none: in all)."""
+    """Somebody has looked at the events from `first` up to, not including, `end`, in these accounts (none: in all).
+
+    Of a selection, `only` are those that were picked.
+    """
 
     index: int
     first: int
     end: int
     accounts: frozenset[str]
+    only: frozenset[int]
     by: str
     at: datetime
     note: str
 
     def covers(self, index: int, account: str) -> bool:
         """Tell whether this event is among them."""
-        return self.first <= index < self.end and (not self.accounts or account in self.accounts)
+        picked = index in self.only if self.only else self.first <= index < self.end
+        return picked and (not self.accounts or account in self.accounts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it covers everything between its ends."""
+        return not (self.accounts or self.only)
 
 
 class SignOffs:
@@ -55,10 +65,14 @@ class SignOffs:
         """Tell whether anybody has."""
         return bool(self.of(entry))
 
+    def is_open(self, entry: Entry) -> bool:
+        """Tell whether nobody has."""
+        return not self.of(entry)
+
     def beginning(self, index: int) -> int:
         """Answer the first event of the run of whole ranges around one: all from there to it are reviewed."""
         first = index
-        while found := [each.first for each in self._all if not each.accounts and each.first < first <= each.end]:
+        while found := [each.first for each in self._all if each.is_whole and each.first < first <= each.end]:
             first = min(found)
         return first
 
@@ -70,6 +84,7 @@ def _read(fact: Mapping[str, Any]) -> SignOff:
         first=details["first"],
         end=details["end"],
         accounts=frozenset(details.get("accounts", ())),
+        only=frozenset(map(int, details.get("only", ()))),
         by=f"{fact['actor']['issuer']}/{fact['actor']['subject']}",
         at=datetime.fromisoformat(fact["time"]),
         note=fact.get("reason", ""),

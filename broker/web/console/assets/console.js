@@ -1,5 +1,7 @@
 // What pages gain where scripts run. Everything is there without it too, except that a browser checks by itself.
+import * as live from "./live.js";
 import { verify } from "./proof.js";
+import * as views from "./views.js";
 
 for (const time of document.querySelectorAll("time[datetime]")) {
   time.title = `${time.dateTime}, here ${new Date(time.dateTime).toLocaleString()}`;
@@ -31,3 +33,10 @@ if (proof) {
     button.disabled = false;
   });
 }
+
+const keep = document.querySelector("#keep");
+if (keep) views.offer(document.querySelector("nav.views"), keep);
+
+const follow = document.querySelector("#follow");
+const rows = document.querySelector("table.events tbody");
+if (follow && rows) live.offer(follow, rows, document.querySelector("#row"));
