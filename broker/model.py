@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
-from typing import Literal, NoReturn, Self
+from typing import Literal, NamedTuple, NoReturn, Self
 
 Clock = Callable[[], datetime]
 """Answers the current time as an aware UTC datetime. Passed in everywhere, so that tests own the time."""
@@ -558,6 +558,14 @@ class Issued:
     lease: Lease
     decision: Decision
     receipt: Receipt
+
+
+class Measure(NamedTuple):
+    """A number about something, now. Labels are configured names or digests, in the order that the metric has."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

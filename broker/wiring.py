@@ -10,12 +10,12 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from broker import __version__
 from broker.audit.anchors.anchoring import Anchors
@@ -68,10 +68,10 @@ from broker.lightsail.inventory import Inventory
 from broker.lightsail.key_service import key_service
 from broker.lightsail.object_store import Bucket, object_store
 from broker.lightsail.session import Account
-from broker.model import Clock, Health, utc_now
+from broker.model import Clock, Health, Measure, utc_now
 from broker.notification import Outbox, notifying
 from broker.notification.deliveries import Deliveries
-from broker.observability import Metrics
+from broker.observability import Metrics, Watchdog
 from broker.outbound.notices import Burst, Selection
 from broker.outbound.webhooks import BadSecret, Receiver, load_secret
 from broker.outbound.witnesses import connected
@@ -95,6 +95,7 @@ from broker.web.leases import Leases
 from broker.web.locks import Locks
 from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
 from broker.web.requests import Requests
+from broker.web.routes import AnyRoute
 from broker.web.server import Listener, bind, tls_context
 
 
@@ -310,14 +311,27 @@ async def operator_log(
         yield append
 
 
+class Measured(Protocol):
+    """Has numbers for operators."""
+
+    def measures(self) -> Iterable[Measure]:
+        """Answer how it is now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service. `reload_policies` takes them in as they are now; `checkpoint` seals the log now."""
+    """A running service.
+
+    `reload_policies` takes them in as they are now; `checkpoint` seals the log now; `leave` says that it is about to
+    stop: it goes on to serve, but is not ready any more.
+    """
 
     url: str
     listener: Listener
     reload_policies: Callable[[], Awaitable[None]]
     checkpoint: Callable[[], Awaitable[str]]
+    leave: Callable[[], None]
 
 
 @asynccontextmanager
@@ -382,8 +396,10 @@ async def service(
             delivery=credential,
             clock=clock,
         )
-        metrics = Metrics()
+        watchdog = await stack.enter_async_context(Watchdog().watching())
+        metrics = numbers(log, anchored, policies, authenticator, gateway, inventory, watchdog)
         components: list[Callable[[], Health]] = [
+            watchdog.health,
             log.health,
             anchored.health,
             policies.health,
@@ -407,7 +423,7 @@ async def service(
             login=await stack.enter_async_context(provider_login(settings, authenticator, clock)),
         )
         console = Console(sessions, rooms, clock)
-        routes = [
+        routes: list[AnyRoute[Any, Any]] = [
             *Credentials(desk).routes(),
             *Instances(inventory, policies, clock).routes(),
             *Leases(views, log, policies, account_names(settings), clock).routes(),
@@ -418,14 +434,14 @@ async def service(
             *audit.routes(),
             *whoami.routes(),
             *console.routes(),
+            *Description(
+                components,
+                metrics,
+                trusted_issuers(settings),
+                lambda: openapi.document(routes),
+                client_certificates=settings.server.client_ca is not None,
+            ).routes(),
         ]
-        routes += Description(
-            components,
-            metrics,
-            trusted_issuers(settings),
-            lambda: openapi.document(routes),
-            client_certificates=settings.server.client_ca is not None,
-        ).routes()
         doors = Doors(
             authenticator,
             RateLimit(share(settings.limits.per_caller_per_minute, settings)),
@@ -436,13 +452,26 @@ async def service(
         edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error)
         listener = Listener(edge.application(routes), bound, secured)
 
-        chores = [watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log)]
-        chores += agreed.chores()
-        for chore in (*chores, *indexing(settings), *anchored.chores(log, log.condemn)):
-            stack.push_async_callback(ended, asyncio.create_task(chore))
+        go_on(stack, watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log))
+        go_on(stack, *agreed.chores(), *indexing(settings), *anchored.chores(log, log.condemn))
         url = await listener.start()
         stack.push_async_callback(_close, console, listener)
-        yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint)
+        watchdog.ready()
+        yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint, watchdog.leave)
+
+
+def go_on(stack: AsyncExitStack, *chores: Coroutine[Any, Any, None]) -> None:
+    """Do these until the service ends."""
+    for chore in chores:
+        stack.push_async_callback(ended, asyncio.create_task(chore))
+
+
+def numbers(log: AuditLog, *others: Measured) -> Metrics:
+    """Count what is written, and ask everybody else for their numbers when somebody reads the page."""
+    metrics = Metrics(__version__)
+    metrics.watch(*(each.measures for each in (log, *others)))
+    log.written = metrics.event
+    return metrics
 
 
 async def _close(console: Console, listener: Listener) -> None:

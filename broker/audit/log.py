@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +25,7 @@ from broker.audit.ledger import Ledger, Place
 from broker.audit.projections import FAILED, ISSUED, REQUESTED, WITHHELD
 from broker.audit.stores import Store, Views
 from broker.errors import AuditUnavailable, Superseded
-from broker.model import Clock, Event, Health, Receipt, utc_now
+from broker.model import Clock, Event, Health, Measure, Receipt, utc_now
 
 _SILENT = "the disk does not answer"
 
@@ -93,6 +93,9 @@ class AuditLog:
         self._busy_since = 0.0
         self._thread = threading.Thread(target=self._write_until_stopped, name="audit-writer", daemon=True)
         self._tending: asyncio.Task[None] | None = None
+        self._sealed, self._sealed_at = -1, monotonic()
+        self.written: Callable[[Event], object] = _ignore
+        """Told of every event that somebody waited for, once it is durable."""
 
     @classmethod
     async def open(
@@ -159,7 +162,9 @@ class AuditLog:
         if not answered:
             future.add_done_callback(partial(self._after_giving_up, event))
             raise AuditUnavailable(_SILENT, retry_after=1)
-        return future.result()
+        receipt = future.result()
+        self.written(event)
+        return receipt
 
     def _after_giving_up(self, event: Event, future: asyncio.Future[Receipt]) -> None:
         """Write what became of an event for which nobody waited any more, once it is durable."""
@@ -248,6 +253,14 @@ class AuditLog:
         self._condemned = self._condemned or f"the audit log is closed until it is restored: {reason}"
         self._ledger.poison = self._ledger.poison or self._condemned
 
+    def measures(self) -> Iterator[Measure]:
+        """Answer how long the log is, and how much of it waits for what."""
+        unsealed = self._ledger.unsealed
+        yield Measure("audit_events", self._ledger.size)
+        yield Measure("audit_unsealed_events", unsealed)
+        yield Measure("audit_unsealed_seconds", monotonic() - self._sealed_at if unsealed else 0)
+        yield Measure("audit_waiting_events", self._pending)
+
     def health(self) -> Health:
         """Tell whether events can be written now."""
         trouble = self._trouble() or self._trouble_with_time()
@@ -307,6 +320,9 @@ class AuditLog:
             with suppress(AuditUnavailable):  # health tells; the next round tries again
                 await self._errand(partial(Ledger.tend, seal=due, threshold=self._pace.checkpoint_events))
                 sealed_at = monotonic() if due else sealed_at
+            sealed = self._ledger.size - self._ledger.unsealed
+            if sealed != self._sealed or not self._ledger.unsealed:
+                self._sealed, self._sealed_at = sealed, monotonic()
 
     async def _errand(self, work: Callable[[Ledger], _Answer]) -> _Answer:
         future: asyncio.Future[_Answer] = self._loop.create_future()
@@ -393,6 +409,10 @@ def given_up(event: Event) -> Event | None:
     details = {name: value for name, value in event.details.items() if name == "thread"}
     told = replace(event, event=closing, outcome="failure", error=error, credential=None, expires_at=None)
     return replace(told, details=details)
+
+
+def _ignore(_: Event) -> None:
+    """Nobody counts."""
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from broker.authorization.loading import PoliciesRefused, load_snapshot
 from broker.authorization.nearest import nearest
 from broker.authorization.obligations import liftable, lifting
 from broker.errors import PoliciesUnavailable
-from broker.model import Health, Obligation, PolicySource
+from broker.model import Health, Measure, Obligation, PolicySource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -44,6 +45,7 @@ class Policies:
         self._strong_logins = strong_logins or {}
         self._zone = zone
         self._snapshot: PolicySnapshot | None = None
+        self._loaded_at = monotonic()
         self._trouble = ""
         self.problems: tuple[str, ...] = ()
         """What is wrong with the directory as it was last read; empty while it is in force."""
@@ -193,6 +195,13 @@ class Policies:
 
     def _here(self, context: RequestContext) -> RequestContext:
         return context if self._zone is UTC else replace(context, zone=self._zone)
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer which policies are in force, how many, and since when."""
+        if self._snapshot is not None:
+            yield Measure("policies", len(self._snapshot.rules))
+            yield Measure("policies_age_seconds", monotonic() - self._loaded_at)
+            yield Measure("policies_in_force", 1, (self._snapshot.digest,))
 
     def health(self) -> Health:
         """Tell whether the policies in force are those in the directory; if not, what is wrong with them."""

@@ -88,3 +88,8 @@ async def serve(settings: Settings, bound: socket.socket | None = None, worker: 
         else:
             talk(f"serving on {service.url}")
         await stop.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)  # a second one ends it at once; the log survives that
+        service.leave()
+        await asyncio.sleep(settings.server.linger.total_seconds())

@@ -17,10 +17,10 @@ from broker.identity.nonces import Nonces
 from broker.identity.preparser import MAX_TOKEN, UnverifiedToken, parse
 from broker.identity.replays import REMEMBERED_FOR, ReplaysInMemory
 from broker.identity.tokens import check_kind, verify
-from broker.model import Caller, Clock, Health, utc_now
+from broker.model import Caller, Clock, Health, Measure, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from broker.identity.binding import Binding, UnverifiedProof
     from broker.identity.issuers import Issuer
@@ -49,6 +49,10 @@ class Keys(Protocol):
 
     async def start(self) -> None:
         """Begin to fetch keys."""
+        ...
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how old the keys of each issuer are."""
         ...
 
     async def close(self) -> None:
@@ -123,6 +127,10 @@ class Authenticator:
     def nonce(self) -> str:
         """Answer what senders put into their next DPoP proof."""
         return self._nonces.current()
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how old the keys of each issuer are."""
+        return self.keys.measures()
 
     def count_failure(self, cause: str) -> None:
         """Count somebody who was refused elsewhere, without a token."""

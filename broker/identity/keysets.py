@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from broker.identity.fetching import Fetched, FetchFailed, open_session
 from broker.identity.keys import BadKeySet, KeySet, parse_key_set
 from broker.identity.sources import KeySource, key_source
-from broker.model import Health
+from broker.model import Health, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import aiohttp
 
@@ -94,6 +94,11 @@ class KeyCache:
         if self._problem:
             return f"keys are {self._age():.0f} s old, the last fetch failed ({self._problem})"
         return ""
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago the keys were fetched; infinite while there are none."""
+        return self._age()
 
     async def for_token(self, key_id: str | None) -> KeySet | None:
         """Answer the keys to judge a token with this key id, fetching them first where that may help.
@@ -250,6 +255,11 @@ class KeyRing:
         await asyncio.gather(*(cache.close() for cache in self._caches.values()))
         if self._http is not None:
             await self._http.close()
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how old the keys of each issuer are."""
+        for name, cache in self._caches.items():
+            yield Measure("issuer_keys_age_seconds", cache.age, (name,))
 
     def health(self) -> Health:
         """Ready while every issuer has keys that may be relied on; `detail` names the issuers in trouble."""

@@ -57,6 +57,7 @@ from broker.model import (
     Source,
     Step,
 )
+from broker.stages import DECISION, LIGHTSAIL, RECORD, UNSEALING, stage
 
 GLASS_BROKEN: Final = (
     "You broke the glass: people have been told, and you cannot do so again before somebody has reviewed this use."
@@ -160,7 +161,8 @@ class CredentialDesk:
         if lock := self._locks.on(instance.ref):
             raise await self._refuse(known, self._locked(asking, instance, protocol, lock))
         try:
-            ruling = await self._rule(asking, instance, protocol)
+            with stage(DECISION):
+                ruling = await self._rule(asking, instance, protocol)
         except (Denied, Upstream) as error:
             raise await self._refuse(known, error) from None
         instance, decision, request = ruling.instance, ruling.decision, ruling.request
@@ -173,9 +175,11 @@ class CredentialDesk:
             raise await self._refuse(known, unspoken(instance.platform))
 
         lease_id = uuid4().hex
-        known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
+        with stage(RECORD):
+            known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
         try:
-            access = await self._gateway.access_details(instance, protocol)
+            with stage(LIGHTSAIL):
+                access = await self._gateway.access_details(instance, protocol)
             made = {**known.details, **_attempts(access.attempts)}
             known = replace(known, upstream_request_id=access.upstream_request_id, details=made)
             named = tuple(sorted({key.text for key in access.host_keys}))
@@ -183,7 +187,8 @@ class CredentialDesk:
             if pinned is not None and not pinned.issuperset(named):
                 known = replace(known, details={**known.details, "host_keys": named})
                 raise changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
-            opened = await self._vault.open(access, instance)
+            with stage(UNSEALING):
+                opened = await self._vault.open(access, instance)
             now = self._clock()
             lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
             credential = self._delivery(instance, access, opened, lease_expires_at=lease.expires_at, now=now)
@@ -200,7 +205,8 @@ class CredentialDesk:
             details={**known.details, **pins},
         )
         # The last gate: a credential whose event is not durable does not exist.
-        receipt = await self._ledger.append(known)
+        with stage(RECORD):
+            receipt = await self._ledger.append(known)
         if pins:
             await self._confirm(known, instance.ref, named)
         return Issued(credential=credential, lease=lease, decision=decision, receipt=receipt)
@@ -303,9 +309,10 @@ class CredentialDesk:
         """Record a refusal, with what went wrong in the policies, and hand the error back, to be raised."""
         errors = event.decision.errors if event.decision else ()
         details = {**event.details, "policy_errors": errors} if errors else event.details
-        await self._ledger.append(
-            replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
-        )
+        with stage(RECORD):
+            await self._ledger.append(
+                replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
+            )
         return error
 
 

@@ -30,6 +30,16 @@ class Breaker:
         self._failures = 0
         self._closed_again_at = 0.0
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return self._in_flight
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused because the last ones failed."""
+        return self._failures >= FAILURES and self._closed_again_at > self._now()
+
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
         """Let one call through and learn from its outcome; raise UpstreamUnavailable when it must not be made."""

@@ -20,10 +20,10 @@ from broker.lightsail.faults import translate
 from broker.lightsail.members import Members
 from broker.lightsail.quiet import silence_sdk_logging
 from broker.lightsail.session import Account, AccountSession, Identity, Tuning, signed
-from broker.model import utc_now
+from broker.model import Measure, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
 
     from types_aiobotocore_lightsail import LightsailClient
 
@@ -96,6 +96,12 @@ class Gateway:
         self._lines.clear()
         for session in self._sessions.values():
             await session.close()
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how each region is called."""
+        for place, line in self._lines.items():
+            yield Measure("lightsail_breaker_open", float(line.breaker.is_open), place)
+            yield Measure("lightsail_calls", line.breaker.in_flight, place)
 
     async def access_details(self, instance: Instance, protocol: Protocol) -> AccessDetails:
         """Mint the credential of an instance (GetInstanceAccessDetails). Its answer is never kept.

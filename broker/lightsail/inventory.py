@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from broker.errors import Denied
 from broker.lightsail.catalogue import Catalogue
 from broker.lightsail.listings import InstanceRecord
 from broker.lightsail.region import Freshness, Region, Source
-from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef, is_resource_name, utc_now
+from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef, Measure, is_resource_name, utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +129,12 @@ class Inventory:
         ages = [region.listing.age for region in self._regions.values()]
         known = [age for age in ages if age is not None]
         return max(known, default=None) if len(known) == len(ages) else None
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how old the listing of each region is."""
+        for place, region in self._regions.items():
+            if region.listing.age is not None:
+                yield Measure("lightsail_inventory_age_seconds", region.listing.age.total_seconds(), place)
 
     def health(self) -> Health:
         """Tell which regions fail. The component is ready as long as one region answers: it can serve that one."""

@@ -54,6 +54,7 @@ class Server(Section):
     trusted_proxies: tuple[Network, ...] = ()
     public_urls: tuple[PublicUrl, ...] = ()
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    linger: Duration = timedelta(0)
 
     @property
     def host(self) -> str:

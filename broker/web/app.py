@@ -24,6 +24,7 @@ from broker.identity.binding import ALGORITHMS
 from broker.identity.faults import Fault
 from broker.model import Caller, Presented, Secret, Source
 from broker.observability import Metrics
+from broker.stages import Span, measured
 from broker.web import parsing
 from broker.web.doors import Doors
 from broker.web.problems import CONTENT_TYPE, Problem, problem, status_of
@@ -75,6 +76,7 @@ class _Trace:
     code: str = ""
     cause: str = ""
     is_page: bool = False
+    spans: list[Span] = field(default_factory=list)
     form_token: str = field(default="", repr=False)
 
 
@@ -213,7 +215,8 @@ class Edge:
         started = perf_counter()
         trace = request[_TRACE] = _Trace(request_id=uuid4().hex)
         try:
-            response = cast("web.StreamResponse", await handler(request))
+            with measured() as trace.spans:
+                response = cast("web.StreamResponse", await handler(request))
         except BrokerError as error:
             response = self._refuse(request, trace, error)
         except web.HTTPRequestEntityTooLarge:
@@ -234,8 +237,10 @@ class Edge:
 
     def _refuse(self, request: web.Request, trace: _Trace, error: BrokerError) -> web.Response:
         trace.code, trace.cause = error.code, error.cause
-        if trace.is_page and isinstance(error, InvalidToken):
-            self._doors.note_refusal(error)
+        if isinstance(error, InvalidToken):
+            self._metrics.refused(error.cause)
+            if trace.is_page:
+                self._doors.note_refusal(error)
         status = _EDGE_STATUS.get(type(error), status_of(type(error)))
         told = problem(error, trace.request_id, status)
         if self._error_page and (trace.is_page or request.path.startswith(CONSOLE)):
@@ -265,7 +270,7 @@ class Edge:
         return response
 
     def _note(self, request: web.Request, trace: _Trace, status: int, seconds: float) -> None:
-        self._metrics.request(trace.route, request.method, status, seconds)
+        self._metrics.request(trace.route, request.method, status, trace.code, seconds, trace.spans)
         _log.info(
             "request",
             request_id=trace.request_id,
@@ -277,7 +282,17 @@ class Edge:
             caller=str(trace.caller) if trace.caller else None,
             token_id=trace.caller.token_id if trace.caller else None,
             milliseconds=round(seconds * 1000, 2),
+            **_stages(trace.spans),
         )
+
+
+def _stages(spans: Sequence[Span]) -> dict[str, float]:
+    """Answer the milliseconds of each stage, as the log line has them."""
+    spent: dict[str, float] = {}
+    for span in spans:
+        name = f"{span.stage}_milliseconds"
+        spent[name] = round(spent.get(name, 0.0) + (span.ended - span.began) * 1000, 2)
+    return spent
 
 
 def session_cookie(value: Secret | None) -> str:

@@ -11,6 +11,7 @@ from broker.errors import InvalidToken, Overloaded, RateLimited
 from broker.identity.faults import OF_THE_CONSOLE, Fault
 from broker.identity.sessions import Session
 from broker.model import Caller, Presented, Source
+from broker.stages import AUTHENTICATION, stage
 
 _REMEMBERED_CALLERS = 10_000
 
@@ -139,14 +140,16 @@ class Doors:
             Locked: somebody keeps them out.
             AuditUnavailable: nobody knows whether they are locked.
         """
-        caller = await self._authenticator.authenticate(presented)
+        with stage(AUTHENTICATION):
+            caller = await self._authenticator.authenticate(presented)
         self._rate.spend(caller)
         await self._locks.admit(caller, source, request_id, route)
         return caller
 
     async def recognize(self, cookie: str, source: Source, request_id: str, route: str) -> Session:
         """Answer who comes in by a session of the console; raises as `admit` does."""
-        session = await self._sessions.find(cookie)
+        with stage(AUTHENTICATION):
+            session = await self._sessions.find(cookie)
         self._rate.spend(session.caller)
         await self._locks.admit(session.caller, source, request_id, route)
         return session

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from broker.errors import InvalidToken
 from broker.identity.fetching import Fetched, FetchFailed
 from broker.identity.issuers import Issuer
 from broker.identity.keys import parse_key_set
-from broker.model import Caller, Health, Presented
+from broker.model import Caller, Health, Measure, Presented
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -189,6 +190,10 @@ class HeldKeys:
     async def close(self) -> None:
         """Do nothing."""
 
+    def measures(self) -> Iterator[Measure]:
+        """Answer nothing."""
+        return iter(())
+
     def health(self) -> Health:
         """Be ready while keys are held."""
         return Health("issuers", self.held is not None)
@@ -286,6 +291,10 @@ class CallersByToken:
 
     async def close(self) -> None:
         """Do nothing."""
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer nothing."""
+        return iter(())
 
     def health(self) -> Health:
         """Be ready."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +14,8 @@ import pytest
 from aiohttp import ClientError
 
 from broker.emulator import parse_faults
+from broker.observability.metrics import GAUGES
+from broker.stages import STAGES
 from tests.end_to_end.conftest import run_broker
 from tests.end_to_end.places import LINUX, Place, a_place, eventually
 
@@ -108,6 +112,45 @@ async def test_sighup_takes_in_the_policies_and_ends_nothing(place: Place) -> No
     told = [event["details"] for event in await place.events("--event", "policies.refused")]
     assert {(each["problems"], each["digest"]) for each in told} == {(1, second)}
     assert told[0]["first"][0].startswith("policies/all.cedar:1:") or told[0]["first"][0].startswith("all.cedar:1:")
+
+
+async def test_a_stop_shows_before_it_happens_and_a_second_one_waits_for_nothing(place: Place) -> None:
+    place.environment["BROKER__SERVER__LINGER"] = "20s"
+    async with place.serving() as service:
+
+        async def is_leaving() -> bool:
+            return (await service.ask("/readyz"))[0] == 503
+
+        assert (await service.ask("/readyz"))[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        await eventually(is_leaving)
+        assert (await service.issue("web-1"))[0] == 201  # whoever has not heard of it yet is served
+        assert await service.stop() == -signal.SIGTERM
+    place.environment["BROKER__SERVER__LINGER"] = "1s"
+    async with place.serving() as service:
+        assert await service.stop() == 0
+    assert (await place.verify("--require-sealed")).code == 0
+    starts = await place.events("--event", "service.started")
+    assert max((event["index"], event["details"]["clean_stop"]) for event in starts)[1] is False
+
+
+async def test_every_number_is_on_the_page_and_names_nobody(place: Place) -> None:
+    async with place.serving() as service:
+        assert (await service.issue("web-1"))[0] == 201
+        async with service.session.get(f"{service.url}/metrics") as answer:
+            page = await answer.text()
+    for name in GAUGES:
+        if name != "audit_anchor_late_seconds":  # there is none
+            assert re.search(rf"^broker_{name}(\{{.*\}})? ", page, re.MULTILINE), name
+    for name in STAGES:
+        if name != "unsealing":
+            assert f'broker_stage_seconds_count{{stage="{name}"}}' in page, name
+    assert 'broker_events_total{error="",event="credential.issued",outcome="success"} 1.0' in page
+    assert 'broker_requests_total{code="",method="POST",route="/v1/credentials",status="201"} 1.0' in page
+    assert "alice" not in page
+    assert "web-1" not in page
+    [line] = [json.loads(line) for line in place.log.splitlines() if '"/v1/credentials"' in line]
+    assert {f"{stage}_milliseconds" for stage in STAGES if stage != "unsealing"} <= set(line)
 
 
 async def test_a_kill_in_the_middle_of_issuing_is_closed_as_unknown_at_the_next_start(place: Place) -> None:

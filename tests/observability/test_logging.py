@@ -60,7 +60,9 @@ def the_line(log: BytesIO) -> dict[str, Any]:
 def library_says(message: str, *arguments: object) -> None:
     """Hand a record to our handler alone: pytest's own, which stand beside it, do not take everything."""
     record = logging.LogRecord("some.library", logging.WARNING, "here", 1, message, arguments, None)
-    ours = [handler for handler in logging.getLogger().handlers if type(handler).__module__ == "broker.observability"]
+    ours = [
+        handler for handler in logging.getLogger().handlers if type(handler).__module__ == "broker.observability.logs"
+    ]
     ours[0].handle(record)
 
 

@@ -15,7 +15,7 @@ from broker.audit.anchors.continuity import Contradicted, History
 from broker.audit.anchors.following import Follower, Log, Pace, Report
 from broker.audit.anchors.places import Place, sentence
 from broker.errors import AuditUnavailable
-from broker.model import Clock, Health
+from broker.model import Clock, Health, Measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,11 @@ class Anchors:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pace.ending):
                 await asyncio.gather(*(follower.finish() for follower in self._followers))
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how late each anchor is."""
+        for follower in self._followers:
+            yield Measure("audit_anchor_late_seconds", follower.late, (follower.place.name,))
 
     def health(self) -> Health:
         """Tell whether every required anchor takes checkpoints, and what is the matter with any."""

@@ -74,6 +74,11 @@ class Follower:
             return False
         return (self._clock() - self._waiting_since).total_seconds() > self._pace.late
 
+    @property
+    def late(self) -> float:
+        """For how many seconds the oldest waiting checkpoint has not been taken."""
+        return (self._clock() - self._waiting_since).total_seconds() if self._waiting_since else 0.0
+
     async def run(self, log: Log, alarm: Callable[[str], object]) -> None:
         """Follow the log until cancelled, or until it turns out to be another one."""
         failures = 0

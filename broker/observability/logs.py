@@ -1,4 +1,4 @@
-"""What operators see: one JSON line per event on stderr, and Prometheus metrics with bounded labels.
+"""The operators' log: one JSON line per event on stderr.
 
 Local variables, bodies and secrets never get into a line, whatever the level; every line is one line.
 """
@@ -10,16 +10,12 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from broker.model import Health
 
 _MAX_TEXT = 2_000
 _MAX_FRAMES = 12
@@ -123,36 +119,3 @@ def configure_logging(stream: BinaryIO | None = None, level: int = logging.INFO)
         cache_logger_on_first_use=stream is None,
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
-
-
-class Metrics:
-    """The numbers of one service. Labels are route templates, codes and component names: never names of people."""
-
-    content_type = CONTENT_TYPE_LATEST
-
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "broker_requests", "Requests by route and status.", ("route", "method", "status"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "broker_request_seconds",
-            "Seconds to answer a request.",
-            ("route",),
-            registry=self._registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-        )
-        self._ready = Gauge(
-            "broker_component_ready", "1 when a component works, else 0.", ("component",), registry=self._registry
-        )
-
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
-        self._requests.labels(route, method if route != "-" else "-", str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def page(self, components: Iterable[Health]) -> bytes:
-        """Answer the page that Prometheus reads."""
-        for health in components:
-            self._ready.labels(health.component).set(health.ready)
-        return generate_latest(self._registry)
