@@ -57,3 +57,23 @@ async def test_the_health_tells_and_stays_ready(ledger: Ledger, database: Path, 
     await until(lambda: "The write-ahead log has" in log.health().detail)
     assert log.health().ready
     await log.close()
+
+
+def test_a_start_waits_for_no_reader_and_loses_nothing(ledger: Ledger, database: Path, signer: Signer) -> None:
+    wal = database.with_name("audit.db-wal")
+    ledger.write([document(an_event(number=number)) for number in range(64)])
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        before = reader.execute("SELECT count(*) FROM events").fetchone()
+        write_until(ledger, database, 2 * 2**20)
+        ledger.tend(seal=True)
+        size = ledger.size
+        ledger.close()
+        left = wal.read_bytes()
+        assert len(left) > 2**20  # the reader keeps it from being moved
+        again = Ledger(SqliteStore(database), signer, ManualClock())
+        again.open()
+        assert (again.size, wal.read_bytes()[: len(left)]) == (size, left)
+        again.write([document(an_event(number=number)) for number in range(64)])
+        assert reader.execute("SELECT count(*) FROM events").fetchone() == before
+        again.close()

@@ -7,6 +7,7 @@ other connection to this file is read-only and never checkpoints; see `sqlite_re
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from broker.audit.stores.files import FileIdentity, ProcessLock, check_existing,
 from broker.audit.stores.migrations import wrong_version
 
 _FULL = 2
+_PART = 1 << 20
 _BUSY_TIMEOUT = 2.0
 _CHUNKS = (64, 16, 4, 1)
 
@@ -110,7 +112,7 @@ class SqliteStore:
     def _prepare(self, connection: sqlite3.Connection) -> tuple[sqlite3.Connection, FileIdentity]:
         try:
             _check_schema(connection)
-            _settle(connection)
+            _settle(connection, self._path.with_name(f"{self._path.name}-wal"))
             return connection, FileIdentity(self._path, self._path.with_name(self._path.name + "-wal"))
         except BaseException:
             connection.close()
@@ -280,15 +282,27 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         raise StoreError(f"{odd} in the database of the audit log: verify it before you go on")
 
 
-def _settle(connection: sqlite3.Connection) -> None:
+def _settle(connection: sqlite3.Connection, write_ahead_log: Path) -> None:
     """Move what a crash left in the write-ahead log into the file itself, synced.
 
     After a failed sync the pages of that log may be in memory only and yet look written; copying them makes the
-    system write them again.
+    system write them again. While somebody reads an older state (a long verification, a backup) they cannot be moved,
+    so each is written again where it is: the same bytes, so that no reader sees a difference.
     """
     _, frames, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if frames != moved:
-        raise StoreError("what the last run left cannot be settled: another program reads an older state of the log")
+        _write_again(write_ahead_log)
+
+
+def _write_again(path: Path) -> None:
+    try:
+        with path.open("r+b", buffering=0) as file:
+            while part := file.read(_PART):
+                file.seek(-len(part), os.SEEK_CUR)
+                file.write(part)
+            os.fsync(file.fileno())
+    except OSError as problem:
+        raise StoreError(f"what the last run left cannot be settled: {problem.strerror}") from problem
 
 
 def read_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:

@@ -61,7 +61,14 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"moment": moment, "clock": clock, "query": query, "plain": plain}
+        self._templates.filters |= {
+            "moment": moment,
+            "clock": clock,
+            "hour": hour,
+            "thousands": thousands,
+            "query": query,
+            "plain": plain,
+        }
 
     def page(
         self, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: object
@@ -91,6 +98,16 @@ def moment(value: str | datetime) -> str:
 def clock(value: str | datetime) -> str:
     """Write a time within a day."""
     return moment(value)[11:16]
+
+
+def hour(value: str | datetime) -> str:
+    """Write a time to the minute, without its year."""
+    return moment(value)[5:16]
+
+
+def thousands(value: int) -> str:
+    """Write a number so that it can be read."""
+    return f"{value:,}"
 
 
 def query(values: Mapping[str, object], **changed: object) -> str:
