@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -85,6 +84,8 @@ from broker.web import openapi, whoami
 from broker.web.app import Edge
 from broker.web.audit import Audit
 from broker.web.break_glass import BreakGlass
+from broker.web.certificate import Certificate
+from broker.web.connections import Room
 from broker.web.console.pages import Console, Rooms
 from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
@@ -96,7 +97,7 @@ from broker.web.locks import Locks
 from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
 from broker.web.requests import Requests
 from broker.web.routes import AnyRoute
-from broker.web.server import Listener, bind, tls_context
+from broker.web.server import Listener, bind
 
 
 def store(settings: Settings) -> Store:
@@ -323,13 +324,13 @@ class Measured(Protocol):
 class Service:
     """A running service.
 
-    `reload_policies` takes them in as they are now; `checkpoint` seals the log now; `leave` says that it is about to
-    stop: it goes on to serve, but is not ready any more.
+    `reload` takes policies and certificate in as they are now; `checkpoint` seals the log now; `leave` says that it is
+    about to stop: it goes on to serve, but is not ready any more.
     """
 
     url: str
     listener: Listener
-    reload_policies: Callable[[], Awaitable[None]]
+    reload: Callable[[], Awaitable[None]]
     checkpoint: Callable[[], Awaitable[str]]
     leave: Callable[[], None]
 
@@ -397,7 +398,7 @@ async def service(
             clock=clock,
         )
         watchdog = await stack.enter_async_context(Watchdog().watching())
-        metrics = numbers(log, anchored, policies, authenticator, gateway, inventory, watchdog)
+        metrics = numbers(log, anchored, policies, authenticator, gateway, inventory, watchdog, *secured)
         components: list[Callable[[], Health]] = [
             watchdog.health,
             log.health,
@@ -407,6 +408,7 @@ async def service(
             inventory.health,
             vault.health,
             webhooks,
+            *(each.health for each in secured),
         ]
         audit = Audit(review, log, policies, account_names(settings), clock)
         sessions = console_sessions(settings, log, views, clock)
@@ -442,22 +444,30 @@ async def service(
                 client_certificates=settings.server.client_ca is not None,
             ).routes(),
         ]
-        doors = Doors(
-            authenticator,
-            RateLimit(share(settings.limits.per_caller_per_minute, settings)),
-            agreed.locks,
-            Admission(share(settings.limits.concurrent_requests, settings)),
-            sessions,
-        )
+        doors = doors_of(settings, authenticator, agreed.locks, sessions)
         edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error)
-        listener = Listener(edge.application(routes), bound, secured)
+        listener = Listener(edge.application(routes), bound, secured[0].context if secured else None, room(settings))
 
-        go_on(stack, watch_policies(policies, log), watch_keys(custody), record_failures(authenticator, log))
-        go_on(stack, *agreed.chores(), *indexing(settings), *anchored.chores(log, log.condemn))
+        go_on(
+            stack,
+            watch_policies(policies, log),
+            watch_keys(custody),
+            record_failures(authenticator, log),
+            *(each.watch() for each in secured),
+            *agreed.chores(),
+            *indexing(settings),
+            *anchored.chores(log, log.condemn),
+        )
         url = await listener.start()
         stack.push_async_callback(_close, console, listener)
         watchdog.ready()
-        yield Service(url, listener, partial(reload_policies, policies, log), log.checkpoint, watchdog.leave)
+        yield Service(url, listener, partial(_reload, policies, log, secured), log.checkpoint, watchdog.leave)
+
+
+def doors_of(settings: Settings, authenticator: Authenticator, locks: LockDesk, sessions: Sessions) -> Doors:
+    """Make the doors, as wide as the settings say."""
+    rate = RateLimit(share(settings.limits.per_caller_per_minute, settings))
+    return Doors(authenticator, rate, locks, Admission(share(settings.limits.concurrent_requests, settings)), sessions)
 
 
 def go_on(stack: AsyncExitStack, *chores: Coroutine[Any, Any, None]) -> None:
@@ -472,6 +482,13 @@ def numbers(log: AuditLog, *others: Measured) -> Metrics:
     metrics.watch(*(each.measures for each in (log, *others)))
     log.written = metrics.event
     return metrics
+
+
+async def _reload(policies: Policies, log: AuditLog, secured: Sequence[Certificate]) -> None:
+    """Take in policies and certificate as they are now."""
+    await reload_policies(policies, log)
+    for certificate in secured:
+        await certificate.reload()
 
 
 async def _close(console: Console, listener: Listener) -> None:
@@ -565,6 +582,12 @@ def proxies(settings: Settings) -> list[ipaddress.IPv4Network | ipaddress.IPv6Ne
     return [ipaddress.ip_network(network) for network in settings.server.trusted_proxies]
 
 
+def room(settings: Settings) -> Room:
+    """Answer how many connections one process has at once."""
+    limits = settings.limits
+    return Room(limits.connections, limits.connections_per_peer, proxies(settings))
+
+
 def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:
     """Answer what keeps the index of words; PostgreSQL keeps its own."""
     if file := database_file(settings):
@@ -579,9 +602,9 @@ def public_urls(settings: Settings) -> PublicUrls:
     return PublicUrls(server.public_urls, names_of(server.tls_certificate), "https")
 
 
-def tls(settings: Settings) -> ssl.SSLContext | None:
-    """Load certificate and key; None for plain HTTP, which the settings allow on loopback only."""
+def tls(settings: Settings) -> Sequence[Certificate]:
+    """Load certificate and key; none for plain HTTP, which the settings allow on loopback only."""
     server = settings.server
     if server.tls_certificate is None or server.tls_private_key is None:
-        return None
-    return tls_context(server.tls_certificate, server.tls_private_key, server.client_ca)
+        return ()
+    return (Certificate(server.tls_certificate, server.tls_private_key, server.client_ca),)

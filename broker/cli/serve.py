@@ -1,4 +1,4 @@
-"""`broker serve`: run the service until SIGTERM or SIGINT; SIGHUP takes in the policies anew."""
+"""`broker serve`: run the service until SIGTERM or SIGINT; SIGHUP takes policies and certificate in anew."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BROKER__SERVER__LISTEN=127.0.0.1:9443 broker serve  # with one setting from the 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.epilog = "SIGHUP takes in the policies anew; a broken set is refused as a whole, and the old one stays."
+    parser.epilog = "SIGHUP takes policies and certificate in anew; what is broken is refused, and the old one stays."
     add_config(parser)
     guide(parser, EXAMPLES, see="broker check, broker init")
 
@@ -77,7 +77,7 @@ async def serve(settings: Settings, bound: socket.socket | None = None, worker: 
         reloading: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
-            task = asyncio.ensure_future(service.reload_policies())
+            task = asyncio.ensure_future(service.reload())
             reloading.add(task)
             task.add_done_callback(reloading.discard)
 

@@ -189,6 +189,8 @@ class Limits(Section):
     issues_per_caller_per_minute: Annotated[int, Field(ge=0)] = 30
     instances_per_caller_per_hour: Annotated[int, Field(ge=0)] = 20
     concurrent_requests: Annotated[int, Field(ge=1)] = 256
+    connections: Annotated[int, Field(ge=1)] = 4096
+    connections_per_peer: Annotated[int, Field(ge=1)] = 256
 
 
 class Console(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,20 +19,21 @@ import structlog
 from aiohttp import ClientPayloadError, HttpVersion11, web
 from pydantic import BaseModel
 
-from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded, NotFound, StepUpRequired
+from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded, NotFound, Overloaded, StepUpRequired
 from broker.identity.binding import ALGORITHMS
 from broker.identity.faults import Fault
 from broker.model import Caller, Presented, Secret, Source
 from broker.observability import Metrics
 from broker.stages import Span, measured
 from broker.web import parsing
+from broker.web.connections import TAKE_SECONDS
 from broker.web.doors import Doors
 from broker.web.problems import CONTENT_TYPE, Problem, problem, status_of
 from broker.web.public_urls import PublicUrls
-from broker.web.routes import HTML, Answer, AnyRoute, Guarded, Input, Page, SignedIn, Visit
+from broker.web.routes import HTML, Answer, AnyRoute, Guarded, Input, Open, Page, SignedIn, Visit
 
-PART_SECONDS = 60.0
-"""A caller takes each part of a long answer within so many seconds."""
+HANDLER_SECONDS = 60.0
+"""No handler takes longer; its own deadlines towards AWS, the log and others end earlier."""
 BODY_SECONDS = 10
 """How long a client may take to send its body."""
 
@@ -55,6 +56,10 @@ class _TooLarge(InvalidRequest):
     sentence = "The request is too large."
 
 
+class _Misdirected(InvalidRequest):
+    sentence = "This is not an address of this service."
+
+
 class _UnsupportedEncoding(InvalidRequest):
     sentence = "Send the body as it is, without Content-Encoding."
 
@@ -62,6 +67,7 @@ class _UnsupportedEncoding(InvalidRequest):
 _EDGE_STATUS: dict[type[BrokerError], HTTPStatus] = {
     _MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     _TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    _Misdirected: HTTPStatus.MISDIRECTED_REQUEST,
     _UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
 
@@ -92,6 +98,7 @@ class Edge:
         metrics: Metrics,
         trusted_proxies: Sequence[parsing.Network] = (),
         body_seconds: float = BODY_SECONDS,
+        handler_seconds: float = HANDLER_SECONDS,
         public_urls: PublicUrls | None = None,
         error_page: Callable[[Problem], Answer] | None = None,
     ) -> None:
@@ -99,6 +106,7 @@ class Edge:
         self._metrics = metrics
         self._trusted = tuple(trusted_proxies)
         self._body_seconds = body_seconds
+        self._handler_seconds = handler_seconds
         self._public_urls = public_urls or PublicUrls()
         self._error_page = error_page
 
@@ -115,16 +123,19 @@ class Edge:
     async def _handle(self, route: AnyRoute[Input, Input], request: web.Request) -> web.StreamResponse:
         trace = request[_TRACE]
         trace.route, trace.is_page = route.path, route.answer_type == HTML
+        if (not isinstance(route, Open) or isinstance(route, Page)) and not self._public_urls.knows(request.host):
+            raise _Misdirected
         if isinstance(route, SignedIn):
             return await self._show(route, request, trace)
         if not isinstance(route, Guarded):
             self._check_origin(request, route)
-            return await _respond(await route.handler(await self._visit(route, request, trace)), request)
+            return await _respond(await self._in_time(route.handler(await self._visit(route, request, trace))), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
         source = self._source(request)
         trace.caller = await self._doors.admit(self._presented(request), source, trace.request_id, route.path)
-        with self._doors.admission:
-            return await _respond(await route.handler(await self._visit(route, request, trace), trace.caller), request)
+        async with self._doors.admission:
+            visit = await self._visit(route, request, trace)
+            return await _respond(await self._in_time(route.handler(visit, trace.caller)), request)
 
     async def _show(self, route: SignedIn[Input, Input], request: web.Request, trace: _Trace) -> web.StreamResponse:
         """Let in who is signed in; their cookie goes on from now."""
@@ -132,14 +143,22 @@ class Edge:
         self._check_origin(request, route)
         session = await self._doors.recognize(request.cookies.get(SESSION, ""), source, trace.request_id, route.path)
         trace.caller = session.caller
-        with self._doors.admission:
+        async with self._doors.admission:
             visit = await self._visit(route, request, trace)
             if request.method != "GET":
                 self._doors.check_form(session, trace.form_token)
-            answer = await route.handler(visit, session)
+            answer = await self._in_time(route.handler(visit, session))
             if "Set-Cookie" not in answer.headers:
                 answer = replace(answer, headers={**answer.headers, "Set-Cookie": session_cookie(session.cookie)})
             return await _respond(answer, request)
+
+    async def _in_time(self, handling: Awaitable[Answer]) -> Answer:
+        """Wait for a handler, so long and no longer; what it holds is cleaned up by its own cancellation."""
+        try:
+            async with asyncio.timeout(self._handler_seconds):
+                return await handling
+        except TimeoutError:
+            raise Overloaded("the handler took too long", retry_after=1) from None
 
     def _check_origin(self, request: web.Request, route: AnyRoute[Input, Input]) -> None:
         """Take forms from our own pages only: browsers say where a form comes from, and no page can have them lie."""
@@ -370,7 +389,7 @@ async def _stream(answer: Answer, parts: AsyncIterator[bytes], request: web.Requ
     await response.prepare(request)
     try:
         async for part in parts:
-            async with asyncio.timeout(PART_SECONDS):
+            async with asyncio.timeout(TAKE_SECONDS):
                 await response.write(part)
         await response.write_eof()
     except Exception as problem:  # noqa: BLE001 - the head is out: no problem document can follow it

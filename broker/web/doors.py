@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
@@ -96,18 +97,54 @@ class RateLimit:
 
 
 class Admission:
-    """So many requests at once; one more is turned away, so that those inside are served."""
+    """So many requests at once. A few more wait a moment, the newest goes first, and the rest are turned away.
 
-    def __init__(self, capacity: int) -> None:
+    The newest first: whoever has waited longest is most likely gone, and serving the queue in its order under overload
+    means serving only those who have given up.
+    """
+
+    def __init__(self, capacity: int, waiting: int | None = None, patience: float = 0.25) -> None:
         self._free = capacity
+        self._room = capacity if waiting is None else waiting
+        self._patience = patience
+        self._waiting: list[asyncio.Future[None]] = []
 
-    def __enter__(self) -> None:
-        if self._free == 0:
+    async def __aenter__(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if not self._room:
             raise Overloaded(retry_after=1)
-        self._free -= 1
+        if len(self._waiting) >= self._room:
+            self._waiting.pop(0).cancel()
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        await self._wait(place)
 
-    def __exit__(self, *_: object) -> None:
-        self._free += 1
+    async def _wait(self, place: asyncio.Future[None]) -> None:
+        try:
+            await asyncio.wait((place,), timeout=self._patience)
+        except asyncio.CancelledError:
+            self._forget(place)
+            raise
+        if not place.done() or place.cancelled():
+            self._forget(place)
+            raise Overloaded("waited for a place in vain", retry_after=1)
+
+    def _forget(self, place: asyncio.Future[None]) -> None:
+        if place in self._waiting:
+            self._waiting.remove(place)
+        elif place.done() and not place.cancelled():  # given a place that it will not use
+            self._leave()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._waiting:
+            self._waiting.pop().set_result(None)
+        else:
+            self._free += 1
 
 
 class Doors:

@@ -21,6 +21,7 @@ from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
+from broker.web.public_urls import PublicUrls
 from broker.web.routes import AnyRoute
 from tests.doubles.issuing import CALLER, NOW, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, GivingDesk, ListedTokens
@@ -46,6 +47,8 @@ class Hall:
         )
     )
     body_seconds: float = 10
+    handler_seconds: float = 10
+    public_urls: tuple[str, ...] = ()
 
     def server(self) -> TestServer:
         """Put the application behind a test server."""
@@ -59,7 +62,14 @@ class Hall:
         """Build the application."""
         routes, metrics = self.routes()
         doors = Doors(ListedTokens(self.tokens), self.rate, self.locks, self.admission)
-        return Edge(doors, metrics, body_seconds=self.body_seconds).application(routes)
+        edge = Edge(
+            doors,
+            metrics,
+            body_seconds=self.body_seconds,
+            handler_seconds=self.handler_seconds,
+            public_urls=PublicUrls(self.public_urls),
+        )
+        return edge.application(routes)
 
     def routes(self) -> tuple[list[AnyRoute[Any, Any]], Metrics]:
         """Build every route but those of the auditor, which have a hall of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from functools import partial
 from pathlib import Path
@@ -162,12 +163,58 @@ def test_one_caller_s_haste_is_not_another_s() -> None:
         rate.spend(caller("alice"))
 
 
-def test_a_place_is_free_again_whatever_happened_inside() -> None:
-    admission = Admission(1)
+async def test_a_place_is_free_again_whatever_happened_inside() -> None:
+    admission = Admission(1, patience=0.01)
     for _ in range(3):
-        with pytest.raises(KeyError), admission:
-            raise KeyError
-    with admission, pytest.raises(Overloaded), admission:
+        with pytest.raises(KeyError):
+            async with admission:
+                raise KeyError
+    async with admission:
+        with pytest.raises(Overloaded):
+            async with admission:
+                pass
+    async with admission:
         pass
-    with admission:
-        pass
+
+
+async def test_under_overload_the_newest_goes_first_and_the_oldest_is_turned_away() -> None:
+    admission = Admission(1, waiting=2, patience=5)
+    order: list[str] = []
+
+    async def visit(name: str) -> None:
+        try:
+            async with admission:
+                order.append(name)
+                await asyncio.sleep(0)
+        except Overloaded:
+            order.append(f"{name} is turned away")
+
+    async with admission:
+        visits = []
+        for name in ("first", "second", "third"):
+            visits.append(asyncio.create_task(visit(name)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*visits)
+    assert order == ["first is turned away", "third", "second"]
+
+
+async def test_who_leaves_the_queue_keeps_nobody_s_place() -> None:
+    admission = Admission(1, patience=5)
+
+    async def visit() -> None:
+        async with admission:
+            pass
+
+    for given in (False, True):
+        await admission.__aenter__()
+        waiting = asyncio.create_task(visit())
+        await asyncio.sleep(0)
+        if given:
+            await admission.__aexit__()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        if not given:
+            await admission.__aexit__()
+        async with asyncio.timeout(1):
+            await visit()

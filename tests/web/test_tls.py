@@ -6,12 +6,16 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from broker.demo.stage import make_tls
-from broker.web.server import Listener, bind, tls_context
+from broker.model import Health
+from broker.web.certificate import Certificate, tls_context
+from broker.web.server import Listener, bind
+from tests.end_to_end.places import eventually
 from tests.web.conftest import Hall
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -100,3 +104,61 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         tls_context(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.pem")
     with pytest.raises(OSError, match=r"no-such"):
         tls_context(tmp_path / "no-such", tmp_path / "tls.key")
+
+
+async def test_a_new_certificate_is_taken_in_and_a_bad_one_is_not(hall: Hall, tmp_path: Path) -> None:
+    make_tls(tmp_path)
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate = Certificate(*files)
+    listener = Listener(hall.application(), bind("127.0.0.1", 0), certificate.context)
+    port = int((await listener.start()).rpartition(":")[2])
+
+    async def shown() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting_anybody())
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        del reader
+        assert isinstance(shown, bytes)
+        return shown
+
+    watching = asyncio.create_task(certificate.watch())
+    try:
+        first = await shown()
+        good = [file.read_bytes() for file in files]
+        (tmp_path / "tls.key").write_text("no key")
+        await certificate.reload()
+        assert "cannot be taken in" in certificate.health().detail
+        assert certificate.health().ready
+        assert await shown() == first
+        (tmp_path / "other").mkdir()
+        make_tls(tmp_path / "other")
+        for file in files:
+            (tmp_path / "other" / file.name).replace(file)
+
+        async def is_new() -> bool:
+            return await shown() != first
+
+        await eventually(is_new)  # noticed by itself
+        assert certificate.health() == Health("tls", ready=True)
+        [left] = certificate.measures()
+        assert left.value > 0
+        files[0].write_bytes(good[0])  # of another key
+        await certificate.reload()
+        assert await shown() != first
+        assert "cannot be taken in" in certificate.health().detail
+    finally:
+        watching.cancel()
+        await listener.stop()
+
+
+def test_an_ended_certificate_is_not_ready(tmp_path: Path) -> None:
+    make_tls(tmp_path)
+    later = Certificate(tmp_path / "tls.crt", tmp_path / "tls.key", clock=lambda: datetime(2200, 1, 1, tzinfo=UTC))
+    assert not later.health().ready
+
+
+def trusting_anybody() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,135 @@
+"""Connections: how many there may be, and how long a slow or silent one is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import closing, suppress
+from ipaddress import ip_network
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from broker.web.connections import TAKE_SECONDS, Room
+from broker.web.server import Listener, bind
+from tests.web.conftest import GOOD, Hall
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n"
+
+
+@pytest.fixture
+async def listen(hall: Hall) -> AsyncIterator[object]:
+    listeners: list[Listener] = []
+
+    async def start(room: Room) -> int:
+        bound = bind("127.0.0.1", 0)
+        listeners.append(Listener(hall.application(), bound, None, room))
+        await listeners[-1].start()
+        return int(bound.getsockname()[1])
+
+    yield start
+    for listener in listeners:
+        await listener.stop()
+
+
+async def open_idle(port: int, count: int) -> list[asyncio.StreamWriter]:
+    """Open connections that say nothing; those that the other side closed at once are left out."""
+    opened = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(0.02):
+                await reader.read(1)
+            writer.close()
+        except TimeoutError:
+            opened.append(writer)
+        except ConnectionError:
+            writer.close()
+    return opened
+
+
+async def status_of(port: int, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+    with closing(writer), suppress(ConnectionError):
+        writer.write(GET)
+        return (await reader.read(100)).partition(b"\r\n")[0]
+    return b""
+
+
+async def test_one_peer_has_so_many_connections_and_others_are_served(listen: object) -> None:
+    assert callable(listen)
+    port = await listen(Room(total=30, per_peer=10))
+    idle = await open_idle(port, 15)
+    assert len(idle) == 10
+    assert await status_of(port) == b""
+    assert await status_of(port, "127.0.0.2") == b"HTTP/1.1 200 OK"
+    idle.pop().close()
+    await asyncio.sleep(0.05)
+    assert await status_of(port) == b"HTTP/1.1 200 OK"
+    for each in idle:
+        each.close()
+
+
+async def test_a_proxy_stands_for_many_and_the_whole_is_bounded_all_the_same(listen: object) -> None:
+    assert callable(listen)
+    port = await listen(Room(total=20, per_peer=5, proxies=(ip_network("127.0.0.0/8"),)))
+    idle = await open_idle(port, 25)
+    assert len(idle) == 20
+    assert await status_of(port, "127.0.0.2") == b""
+    for each in idle:
+        each.close()
+
+
+def test_places_are_given_back() -> None:
+    room = Room(total=2, per_peer=1)
+    assert [room.enter("a"), room.enter("a"), room.enter("b"), room.enter("c")] == [True, False, True, False]
+    room.leave("a")
+    assert room.enter("c")
+    room.leave("b")
+    room.leave("c")
+    assert [room.enter("a"), room.enter("b")] == [True, True]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("drips", [False, True], ids=["reads nothing", "reads a byte now and then"])
+async def test_a_slow_reader_is_let_go(listen: object, drips: bool) -> None:  # noqa: FBT001 - pytest's way
+    assert callable(listen)
+    room = Room()
+    port = await listen(room)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        client.setblocking(False)  # noqa: FBT003 - the socket's own way
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: broker\r\n\r\n" * 40
+        await loop.sock_sendall(client, asked)
+        began = loop.time()
+        while loop.time() - began < 3 * TAKE_SECONDS and room._open:  # noqa: SLF001 - nobody else knows
+            await asyncio.sleep(1)
+            if drips:
+                with suppress(ConnectionError):
+                    await loop.sock_recv(client, 1)
+        assert not room._open  # noqa: SLF001 - as above
+
+
+async def test_a_handler_that_takes_too_long_is_given_up(hall: Hall) -> None:
+    hall.handler_seconds = 0.1
+    hall.desk.gate.clear()
+    async with TestClient(hall.server()) as client:
+        async with client.post("/v1/credentials", json={"instance": "web-1"}, headers=GOOD) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (503, "overloaded")
+            assert answer.headers["Retry-After"] == "1"
+        hall.desk.gate.set()
+        async with client.post("/v1/credentials", json={"instance": "web-1"}, headers=GOOD) as answer:
+            assert answer.status == 201
+
+
+async def test_only_listed_addresses_are_answered_where_some_are_listed(hall: Hall) -> None:
+    hall.public_urls = ("https://broker.example.com",)
+    async with TestClient(hall.server()) as client:
+        for host, status in {"broker.example.com": 200, "BROKER.example.com": 200, "evil.example": 421}.items():
+            async with client.get("/v1/instances", headers={**GOOD, "Host": host}) as answer:
+                assert answer.status == status, host
+        async with client.get("/healthz", headers={"Host": "10.0.0.7:8443"}) as answer:  # as probes ask
+            assert answer.status == 200
