@@ -178,7 +178,8 @@ async def test_an_instance_whose_bundle_cannot_run_it_carries_a_warning(scene: S
 async def test_readiness_names_every_component(scene: Scene) -> None:
     status, document = await scene.get(BOB, "/readyz")
     assert status == 200, document
-    assert set(document["components"]) == {"audit", "anchors", "policies", "issuers", "lightsail", "keys", "webhooks"}
+    works = {"process", "audit", "anchors", "policies", "issuers", "lightsail", "keys", "webhooks", "tls"}
+    assert set(document["components"]) == works
 
 
 async def test_a_broken_policy_keeps_the_old_ones_and_shows_by_name(scene: Scene) -> None:

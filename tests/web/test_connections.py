@@ -102,8 +102,10 @@ async def test_a_slow_reader_is_let_go(listen: object, drips: bool) -> None:  # 
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         client.setblocking(False)  # noqa: FBT003 - the socket's own way
         await loop.sock_connect(client, ("127.0.0.1", port))
-        asked = b"GET /openapi.json HTTP/1.1\r\nHost: broker\r\n\r\n" * 40
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: broker\r\n\r\n" * 600  # more than all buffers hold
         await loop.sock_sendall(client, asked)
+        await asyncio.sleep(1)
+        assert room._open  # noqa: SLF001 - nobody else knows
         began = loop.time()
         while loop.time() - began < 3 * TAKE_SECONDS and room._open:  # noqa: SLF001 - nobody else knows
             await asyncio.sleep(1)
