@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 IAM = ROOT / "deploy/iam"
-TEMPLATES = sorted(IAM.glob("*.yaml"))
+TEMPLATES = sorted([*IAM.glob("*.yaml"), *(ROOT / "deploy/cloudformation").glob("*.yaml")])
 
 
 def template(name: str) -> dict[str, Any]:
@@ -79,13 +79,25 @@ def test_only_the_broker_may_assume_the_role_with_the_external_id_and_a_name() -
 
 
 def test_the_broker_itself_enters_accounts_and_uses_its_master_key_and_nothing_else() -> None:
-    entering, vault = template("broker-policy.yaml")["Resources"]["Policy"]["Properties"]["PolicyDocument"]["Statement"]
+    document = template("broker-policy.yaml")["Resources"]["Policy"]["Properties"]["PolicyDocument"]
+    entering, vault, *anchoring = document["Statement"]
     condition, granted, otherwise = vault["Fn::If"]
     assert (condition, otherwise) == ("HasMasterKey", {"Ref": "AWS::NoValue"})
     assert actions(entering) == {"sts:AssumeRole", "sts:SetSourceIdentity"}
     assert entering["Resource"] == {"Ref": "AccountRoleArns"}
     assert actions(granted) == {"kms:Decrypt", "kms:Encrypt"}
     assert granted["Resource"] == {"Ref": "MasterKeyArn"}
+    assert {each["Fn::If"][0] for each in anchoring} == {"HasAnchorBucket"}
+    kept = set().union(*(actions(each["Fn::If"][1]) for each in anchoring))
+    operations = (ROOT / "docs/operating.md").read_text()
+    assert all(f"`{action}`" in operations for action in kept)
+    assert kept == {
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucketVersions",
+        "s3:PutObject",
+        "s3:PutObjectRetention",
+    }
 
 
 def test_the_organisation_can_leave_the_broker_as_the_only_way_in() -> None:
