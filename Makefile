@@ -79,6 +79,16 @@ image:  ## Build the container image (BASE=, IMAGE=, WHEELS=folder, ENGINE=docke
 	@test -n "$(ENGINE)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
 	deploy/container/build "$(ENGINE)" "$(IMAGE)" "$(BASE)" "$(WHEELS)"
 
+.PHONY: sbom
+sbom: $(VENV)/dev.stamp  ## Write down every part of the service, with its hashes: dist/sbom.json (CycloneDX)
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
+	@echo dist/sbom.json
+
+.PHONY: licences
+licences: $(VENV)/dev.stamp  ## List under which licence each part of the service is
+	@$(BIN)/python deploy/licences
+
 .PHONY: clean
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -175,6 +175,12 @@ async def record_expiry(what: str, expire: Callable[[], Awaitable[None]], every:
                 _log.error(f"{what} cannot be looked through", error=trouble)
 
 
+def note_start(notes: Sequence[str]) -> None:
+    """Say what the machine does not give to the service."""
+    for note in notes:
+        _log.warning("at the start", detail=note)
+
+
 def report_anchor(name: str, trouble: str) -> None:
     """Say that an anchor of the log does not take checkpoints, or that it is well again."""
     if trouble:

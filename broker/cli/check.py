@@ -69,6 +69,7 @@ async def _check(settings: Settings) -> int:
     silence_sdk_logging()
     logging.getLogger("broker").addHandler(logging.NullHandler())  # what it would say is said here, as a problem
     checks: dict[str, Callable[[Settings], Awaitable[Finding]]] = {
+        "parts": _parts,
         "audit": _audit,
         "anchors": _anchors,
         "policies": _policies,
@@ -110,6 +111,12 @@ def _sentences(error: Exception) -> Iterable[str]:
     if isinstance(error, OSError):
         return [": ".join(str(part) for part in (error.filename, error.strerror) if part)]
     return [type(error).__name__]
+
+
+async def _parts(_: Settings) -> Finding:
+    from broker.cli.parts import floors, problems
+
+    return Finding(f"{len(floors())} libraries are new enough", list(problems()))
 
 
 async def _audit(settings: Settings) -> Finding:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import signal
 
 from broker.cli.configuration import add_config, settings_of
 from broker.cli.exits import Exit
-from broker.cli.output import talk
+from broker.cli.output import complain, talk
 from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
@@ -36,10 +35,18 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Serve."""
+    from broker.cli.confinement import developing
+    from broker.cli.parts import problems
     from broker.observability import catch_what_nobody_catches, configure_logging
 
     settings = settings_of(arguments)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every key and password of the moment
+    if missing := list(problems()):
+        for problem in missing:
+            complain(problem)
+        return Exit.PROBLEMS
+    if developing():
+        complain("Python's development mode tells of values: serve without -X dev and PYTHONDEVMODE")
+        return Exit.USAGE
     configure_logging()
     catch_what_nobody_catches()
     if settings.server.workers > 1:
@@ -65,7 +72,10 @@ def _serve_by_many(settings: Settings) -> int:
 async def serve(settings: Settings, bound: socket.socket | None = None, worker: Worker | None = None) -> None:
     """Run the service until it is told to stop, as the only process or as one of several on a socket."""
     from broker import wiring
+    from broker.cli.confinement import confine
+    from broker.housekeeping import note_start
 
+    lacking = list(confine())  # of each process: a lock on memory is not inherited
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,6 +84,7 @@ async def serve(settings: Settings, bound: socket.socket | None = None, worker: 
     if worker:
         loop.add_reader(worker.alive, stop.set)  # the parent is gone
     async with wiring.service(settings, bound=bound) as service:
+        note_start(lacking)
         reloading: set[asyncio.Task[None]] = set()
 
         def reload() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser
 
 from broker.errors import InvalidRequest
 from broker.web.parsing import Network
@@ -21,6 +22,8 @@ from broker.web.problems import CONTENT_TYPE, problem
 TAKE_SECONDS: Final = 30.0
 """How long a client may take to read an answer; each part of a long one."""
 HANDSHAKE_SECONDS: Final = 10.0
+PARSER: Final = HttpRequestParser.__module__
+"""Which of aiohttp's parsers reads what comes in: the one in C, or its replacement in Python."""
 _MILLISECONDS: Final = 1000
 
 

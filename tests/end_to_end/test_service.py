@@ -270,7 +270,18 @@ async def test_check_names_every_broken_component_at_once(place: Place) -> None:
     well = await place.broker("check")
     assert well.code == 0, well.out
     components = [line.split()[1] for line in well.out.splitlines()]
-    assert components == ["settings", "audit", "anchors", "policies", "keys", "tls", "issuers", "lightsail", "webhooks"]
+    assert components == [
+        "settings",
+        "parts",
+        "audit",
+        "anchors",
+        "policies",
+        "keys",
+        "tls",
+        "issuers",
+        "lightsail",
+        "webhooks",
+    ]
     for spoil in (
         lose("state/audit.db", "state/audit.key", "state/master.key", "tls.key"),
         write("policies/broken.cedar", "permit("),
