@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.goals import Row, table
-from benchmarks.parts import client_time, decisions, throughput
+from benchmarks.parts import client_time, decisions, overload, throughput
 from benchmarks.world import world
 
 PARTS: dict[str, Callable[[Path, int], Coroutine[Any, Any, list[Row]]]]
@@ -36,7 +36,12 @@ async def _decisions(folder: Path, rounds: int) -> list[Row]:
     return await asyncio.to_thread(decisions, folder, rounds)
 
 
-PARTS = {"throughput": _throughput, "decisions": _decisions, "client": _client}
+async def _overload(folder: Path, rounds: int) -> list[Row]:
+    async with world(folder) as scene:
+        return await overload(scene, rounds)
+
+
+PARTS = {"overload": _overload, "throughput": _throughput, "decisions": _decisions, "client": _client}
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """The two loads that are compared: requests to the broker over TLS, and direct calls of one shared aioboto3 client.
 
 Run as a process of its own, `python -m benchmarks.load broker|direct …`, it prints one JSON line:
-`{"count": n, "seconds": wall, "cpu": own CPU seconds, "errors": n, "total": n, "milliseconds": [p50, p99]}`. All but
-`total` and `errors` leave the warm-up out.
+`{"count": n, "good": n, "seconds": wall, "cpu": own CPU seconds, "errors": n, "total": n, "milliseconds": [p50, p99]}`.
+All but `total` and `errors` leave the warm-up out; the times are those of good answers.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def own_cpu() -> float:
 async def measure(one: Callable[[], Awaitable[bool]], workers: int, seconds: float) -> dict[str, object]:
     """Run `one` over and over in so many tasks; answer counts and times after a warm-up."""
     times: list[float] = []
+    answered: list[bool] = []
     total = errors = 0
     measuring = asyncio.Event()
     end = time.perf_counter() + WARM_UP_SECONDS + seconds
@@ -45,7 +46,9 @@ async def measure(one: Callable[[], Awaitable[bool]], workers: int, seconds: flo
             total += 1
             errors += not good
             if measuring.is_set():
-                times.append(time.perf_counter() - started)
+                answered.append(good)
+                if good:
+                    times.append(time.perf_counter() - started)
 
     tasks = [asyncio.create_task(work()) for _ in range(workers)]
     await asyncio.sleep(WARM_UP_SECONDS)
@@ -57,7 +60,8 @@ async def measure(one: Callable[[], Awaitable[bool]], workers: int, seconds: flo
     wall = time.perf_counter() - started
     times.sort()
     return {
-        "count": len(times),
+        "count": len(answered),
+        "good": len(times),
         "seconds": wall,
         "cpu": own_cpu() - cpu,
         "errors": errors,

@@ -53,6 +53,28 @@ async def throughput(
     ]
 
 
+async def overload(scene: World, rounds: int) -> list[Row]:
+    """G14: what still gets a credential when 32 times as many ask as at the peak, and right after that."""
+    options = ["--ca", str(scene.ca), "--tokens", str(scene.tokens), "--seconds", "4"]
+    words = ["broker", scene.url, "web-1", "ssh", *options]
+    kept, recovered, notes = [], [], []
+    for _ in range(rounds):
+        peak, _ = await _broker_load(scene, words)
+        over, _ = await _broker_load(scene, [*words, "--workers", "1024"])
+        after, _ = await _broker_load(scene, words)
+        assert peak["errors"] == after["errors"] == 0, (peak, after)
+        rates = [each["good"] / each["seconds"] for each in (peak, over, after)]
+        kept.append(rates[1] / rates[0])
+        recovered.append(rates[2] / rates[0])
+        notes.append((over["count"] - over["good"], over["milliseconds"][1] / peak["milliseconds"][1]))
+    refused, slower = (median(column) for column in zip(*notes, strict=True))
+    told = f"1024 at once: {refused:.0f} turned away in 4 s, p99 of the others {slower:.1f} times that of 32 at once"
+    return [
+        Row("G14 goodput", kept, 0.8, more_is_better=True, note=told),
+        Row("G14 after it", recovered, 0.9, more_is_better=True, note="32 at once, right after"),
+    ]
+
+
 async def _load(words: Sequence[str]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.load", *words, stdout=subprocess.PIPE

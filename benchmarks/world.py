@@ -46,6 +46,7 @@ endpoint_url = "{endpoint}"
 origin = "bench.example/audit"
 [limits]
 per_caller_per_minute = 1000000
+connections_per_peer = 4096
 issues_per_caller_per_minute = 1000000
 instances_per_caller_per_hour = 1000000
 """

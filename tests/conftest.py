@@ -28,6 +28,10 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None and shutil.which("npm") is not None,
     "fish": lambda: shutil.which("fish") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
+    "buildah": lambda: shutil.which("buildah") is not None,
+    "podman": lambda: shutil.which("podman") is not None,
+    "mmdebstrap": lambda: shutil.which("mmdebstrap") is not None,
+    "runc": lambda: shutil.which("runc") is not None,
     "promtool": lambda: shutil.which("promtool") is not None,
 }
 

@@ -40,4 +40,6 @@ def test_continuous_integration_installs_every_real_part_that_a_test_asks_for() 
     conftest = (ROOT / "tests/conftest.py").read_text()
     programs = set(re.findall(r"shutil\.which\(\"([\w-]+)\"", conftest)) | {"Xvfb", "xfreerdp", "winpr-hash"}
     installed = set(re.findall(r"^    ([\w-]+) [\w-]+$", CI.read_text(), re.MULTILINE))
-    assert programs - {"ssh-keygen"} <= installed  # ssh-keygen comes with ssh
+    programs -= {"ssh-keygen"}  # it comes with ssh
+    programs -= {"buildah", "podman", "mmdebstrap", "runc"}  # of the long part alone
+    assert programs <= installed
