@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Iterable
 from contextlib import closing
 from typing import NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from broker.audit.checkpoints import VerifierKey
     from broker.audit.stores import Reader
     from broker.settings import Settings
+    from broker.unsealing.masterkeys import MasterKey
 
 
 class Finding(NamedTuple):
@@ -204,7 +206,22 @@ async def _keys(settings: Settings) -> Finding:
     check_openssl()
     async with wiring.master_key(settings) as master_key:
         held = (await Custody.open(settings.keys.directory, master_key)).list()
-    return Finding(f"{len(held)} in custody")
+        problems = await _of_master_key(master_key)
+    return Finding(f"{len(held)} in custody", problems)
+
+
+async def _of_master_key(master_key: MasterKey) -> list[str]:
+    """Seal a throw-away key and open it again: an empty custody would not show what KMS refuses."""
+    from broker.errors import KeysUnavailable
+
+    made, context, action = secrets.token_bytes(32), {"purpose": "check"}, "kms:Encrypt"
+    try:
+        wrapped = await master_key.wrap(made, context)
+        action = "kms:Decrypt"
+        same = await master_key.unwrap(wrapped, context) == made
+    except KeysUnavailable as error:
+        return [f"{action} does not work: {error.cause or error.detail}"]
+    return [] if same else ["the master key does not open what it sealed"]
 
 
 async def _tls(settings: Settings) -> Finding:

@@ -30,7 +30,7 @@ from broker.web.connections import TAKE_SECONDS
 from broker.web.doors import Doors
 from broker.web.problems import CONTENT_TYPE, Problem, problem, status_of
 from broker.web.public_urls import PublicUrls
-from broker.web.routes import HTML, Answer, AnyRoute, Guarded, Input, Open, Page, SignedIn, Visit
+from broker.web.routes import HTML, Answer, AnyRoute, Guarded, Input, Page, SignedIn, Visit
 
 HANDLER_SECONDS = 60.0
 """No handler takes longer; its own deadlines towards AWS, the log and others end earlier."""
@@ -56,10 +56,6 @@ class _TooLarge(InvalidRequest):
     sentence = "The request is too large."
 
 
-class _Misdirected(InvalidRequest):
-    sentence = "This is not an address of this service."
-
-
 class _UnsupportedEncoding(InvalidRequest):
     sentence = "Send the body as it is, without Content-Encoding."
 
@@ -67,7 +63,6 @@ class _UnsupportedEncoding(InvalidRequest):
 _EDGE_STATUS: dict[type[BrokerError], HTTPStatus] = {
     _MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     _TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    _Misdirected: HTTPStatus.MISDIRECTED_REQUEST,
     _UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
 
@@ -123,8 +118,6 @@ class Edge:
     async def _handle(self, route: AnyRoute[Input, Input], request: web.Request) -> web.StreamResponse:
         trace = request[_TRACE]
         trace.route, trace.is_page = route.path, route.answer_type == HTML
-        if (not isinstance(route, Open) or isinstance(route, Page)) and not self._public_urls.knows(request.host):
-            raise _Misdirected
         if isinstance(route, SignedIn):
             return await self._show(route, request, trace)
         if not isinstance(route, Guarded):

@@ -32,10 +32,6 @@ class PublicUrls:
         self._names = tuple(name.lower() for name in names)
         self._scheme = scheme
 
-    def knows(self, host: str) -> bool:
-        """Tell whether a request may be sent to this host; where nobody listed addresses, to any."""
-        return not self._listed or host.lower() in self._by_host
-
     def of(self, host: str) -> str:
         """Answer the address that a request was sent to, by its Host header; when that is none of ours, our own.
 

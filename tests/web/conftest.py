@@ -21,7 +21,6 @@ from broker.web.credentials import Credentials
 from broker.web.doors import Admission, Doors, RateLimit
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
-from broker.web.public_urls import PublicUrls
 from broker.web.routes import AnyRoute
 from tests.doubles.issuing import CALLER, NOW, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, GivingDesk, ListedTokens
@@ -48,7 +47,6 @@ class Hall:
     )
     body_seconds: float = 10
     handler_seconds: float = 10
-    public_urls: tuple[str, ...] = ()
 
     def server(self) -> TestServer:
         """Put the application behind a test server."""
@@ -67,7 +65,6 @@ class Hall:
             metrics,
             body_seconds=self.body_seconds,
             handler_seconds=self.handler_seconds,
-            public_urls=PublicUrls(self.public_urls),
         )
         return edge.application(routes)
 

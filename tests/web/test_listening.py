@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import re
+import resource
 from collections.abc import AsyncIterator
 from contextlib import closing
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
+from broker.observability import Watchdog
 from broker.web.server import Listener, bind
 from tests.web.conftest import Hall
 
@@ -133,21 +137,48 @@ async def test_who_leaves_in_the_middle_of_a_body_leaves_no_trace_of_a_failure(
     assert not hall.desk.asked
 
 
+WHOLE = ASK + b'Content-Type: application/json\r\nContent-Length: 21\r\n\r\n{"instance": "web-1"}'
+
+
+def garbage(dice: random.Random) -> bytes:
+    """Answer a request that was spoilt in some places, or bytes that were never one."""
+    if not dice.randrange(3):
+        return dice.randbytes(300)
+    request = bytearray(WHOLE)
+    for _ in range(dice.randint(1, 6)):
+        request[dice.randrange(len(request))] = dice.randrange(256)
+    return bytes(request)
+
+
 async def test_random_bytes_never_make_a_5xx(address: Address, log: BytesIO) -> None:
     dice = random.Random(20260301)  # noqa: S311 - the same garbage in every run
-    whole = ASK + b'Content-Type: application/json\r\nContent-Length: 21\r\n\r\n{"instance": "web-1"}'
-
-    def spoilt() -> bytes:
-        request = bytearray(whole)
-        for _ in range(dice.randint(1, 6)):
-            request[dice.randrange(len(request))] = dice.randrange(256)
-        return bytes(request)
-
-    answers = await asyncio.gather(
-        *(address.send(spoilt() if n % 3 else dice.randbytes(300), patience=0.4) for n in range(SIZE_OF_FUZZ))
-    )
+    answers = await asyncio.gather(*(address.send(garbage(dice), patience=0.4) for _ in range(SIZE_OF_FUZZ)))
     seen = [status for answer in answers for status in statuses(answer)]
     assert seen
     assert [status for status in seen if status >= 500] == []
     assert b'"level":"error"' not in log.getvalue()
     assert statuses(await address.send(LAST, patience=5)) == [200]
+
+
+@pytest.mark.long
+async def test_a_storm_of_garbage_leaves_memory_and_loop_as_they_were(address: Address, log: BytesIO) -> None:
+    dice = random.Random(20261124)  # noqa: S311 - the same garbage in every run
+    watchdog = Watchdog({})
+    async with watchdog.watching():
+        sizes = []
+        for wave in range(200):
+            answers = await asyncio.gather(*(address.send(garbage(dice), patience=0.4) for _ in range(100)))
+            assert [status for answer in answers for status in statuses(answer) if status >= 500] == []
+            if wave in {20, 199}:
+                gc.collect()
+                sizes.append(resident())
+        [lag] = watchdog.measures()
+    assert sizes[1] - sizes[0] <= 32 * 2**20
+    assert lag.value < 0.5  # of this process, which sends the storm too
+    assert b'"level":"error"' not in log.getvalue()
+    assert statuses(await address.send(LAST, patience=5)) == [200]
+
+
+def resident() -> int:
+    """Answer the bytes of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
