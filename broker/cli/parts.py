@@ -24,6 +24,9 @@ def problems(lowest: Mapping[str, str] | None = None, parser: str | None = None)
         lowest: versions by names; by default `floors`.
         parser: the module of aiohttp's parser; by default that which it took.
     """
+    from broker.errors import KeysUnavailable
+    from broker.unsealing.passwords import check_openssl
+
     for name, floor in (floors() if lowest is None else lowest).items():
         try:
             version = metadata.version(name)
@@ -32,6 +35,10 @@ def problems(lowest: Mapping[str, str] | None = None, parser: str | None = None)
             continue
         if _numbers(version) < _numbers(floor):
             yield f"{name} {floor} or newer is needed, and this is {version}"
+    try:
+        check_openssl()
+    except KeysUnavailable as problem:
+        yield problem.cause
     if (parser or _parser()) != "aiohttp._http_parser":
         yield "aiohttp parses HTTP in pure Python, which is slower and less strict: install its wheel"
 

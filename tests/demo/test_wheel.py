@@ -38,6 +38,10 @@ def test_it_holds_the_package_and_every_shipped_policy_and_nothing_else(wheel: P
     assert any(name.endswith(".cedar") for name in policies)
     assert policies <= names
     assert {"broker/__main__.py", "broker/authorization/broker.cedarschema"} <= names
+    console = (ROOT / "broker/web/console").rglob("*.*")
+    pages = {str(path.relative_to(ROOT)) for path in console if path.suffix in {".html", ".css", ".js", ".svg"}}
+    assert len(pages) > 10
+    assert pages <= names
     assert {name.partition("/")[0] for name in names} == {"broker"}
     assert not any("__pycache__" in name or name.endswith((".key", ".pem", ".db", ".token")) for name in names)
 

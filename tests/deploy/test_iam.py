@@ -101,9 +101,12 @@ def test_the_broker_itself_enters_accounts_and_uses_its_master_key_and_nothing_e
 
 
 def test_the_organisation_can_leave_the_broker_as_the_only_way_in() -> None:
-    first, second = json.loads((IAM / "only-the-broker.scp.json").read_text())["Statement"]
+    first, second, third = json.loads((IAM / "only-the-broker.scp.json").read_text())["Statement"]
     role = f"arn:aws:iam::*:role/{template('account-role.yaml')['Parameters']['RoleName']['Default']}"
-    assert first["Effect"] == second["Effect"] == "Deny"
+    assert first["Effect"] == second["Effect"] == third["Effect"] == "Deny"
+    assert third["Resource"] == role.replace(":role/", ":policy/") + "*"
+    assert {"iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion"} <= actions(third)
+    assert {"iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", "iam:DeleteRolePermissionsBoundary"} <= actions(second)
     assert actions(first) == {"lightsail:GetInstanceAccessDetails", "lightsail:DownloadDefaultKeyPair"}
     assert first["Condition"] == {"ArnNotLike": {"aws:PrincipalArn": role}}
     assert second["Resource"] == role
