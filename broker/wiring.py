@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
@@ -70,7 +69,7 @@ from broker.lightsail.session import Account
 from broker.model import Clock, Health, Measure, utc_now
 from broker.notification import Outbox, notifying
 from broker.notification.deliveries import Deliveries
-from broker.observability import Metrics, Watchdog
+from broker.observability import Metrics, Watchdog, lines_lost
 from broker.outbound.notices import Burst, Selection
 from broker.outbound.webhooks import BadSecret, Receiver, load_secret
 from broker.outbound.witnesses import connected
@@ -85,16 +84,17 @@ from broker.web.app import Edge
 from broker.web.audit import Audit
 from broker.web.break_glass import BreakGlass
 from broker.web.certificate import Certificate
-from broker.web.connections import Room
+from broker.web.connections import Listening, Room, fitting
 from broker.web.console.pages import Console, Rooms
 from broker.web.credentials import Credentials
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
 from broker.web.health import Description, TrustedIssuer
 from broker.web.hosts import Hosts
 from broker.web.instances import Instances
 from broker.web.leases import Leases
 from broker.web.locks import Locks
 from broker.web.public_urls import LOOPBACK, PublicUrls, names_of
+from broker.web.rates import Buckets, Rate, RateLimit, SharedRateLimit
 from broker.web.requests import Requests
 from broker.web.routes import AnyRoute
 from broker.web.server import Listener, bind
@@ -112,7 +112,7 @@ def store(settings: Settings) -> Store:
         raise AuditUnavailable(str(problem)) from problem
 
 
-def address(settings: Settings) -> socket.socket:
+def address(settings: Settings) -> Listening:
     """Take the address to serve on, without listening yet."""
     return bind(settings.server.host, settings.server.port)
 
@@ -164,27 +164,28 @@ def trusted_issuers(settings: Settings) -> list[TrustedIssuer]:
 
 
 @asynccontextmanager
-async def front_door(settings: Settings, clock: Clock) -> AsyncIterator[Authenticator]:
-    """Open what tells who calls."""
+async def front_door(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Authenticator, Rate]]:
+    """Open what tells who calls, and how often."""
     trusted = issuers(settings)
     nonces = Nonces(derived_key(signing_key(settings), "DPoP nonces"), clock)
-    async with replays(settings, clock) as spent:
+    async with remembered(settings, clock) as (spent, rate):
         authenticator = Authenticator(trusted, KeyRing(trusted), clock, nonces, spent)
         await authenticator.start()
         try:
-            yield authenticator
+            yield authenticator, rate
         finally:
             await authenticator.close()
 
 
 @asynccontextmanager
-async def replays(settings: Settings, clock: Clock) -> AsyncIterator[ReplayCache]:
-    """Open what remembers used proofs: the database where several brokers share one, else the memory of this one."""
+async def remembered(settings: Settings, clock: Clock) -> AsyncIterator[tuple[ReplayCache, Rate]]:
+    """Open what remembers used proofs and requests: the database where several brokers share one, else this process."""
+    per_minute = settings.limits.per_caller_per_minute
     if database_file(settings):
-        yield ReplaysInMemory(clock)
+        yield ReplaysInMemory(clock), RateLimit(share(per_minute, settings))
         return
-    async with opening.replays(settings.audit.database, MOST_OF_ONE) as shared:
-        yield shared
+    async with opening.shared(settings.audit.database, MOST_OF_ONE) as shared:
+        yield shared.replays, SharedRateLimit(per_minute, shared.rates)
 
 
 def accounts(settings: Settings) -> list[Account]:
@@ -336,9 +337,7 @@ class Service:
 
 
 @asynccontextmanager
-async def service(
-    settings: Settings, clock: Clock = utc_now, bound: socket.socket | None = None
-) -> AsyncIterator[Service]:
+async def service(settings: Settings, clock: Clock = utc_now, bound: Listening | None = None) -> AsyncIterator[Service]:
     """Run the service until the context ends; `bound` is an address that several processes share."""
     # First all that a mistake in settings, files or keys can stop: a start that fails leaves no event.
     secured, named = tls(settings), public_urls(settings)
@@ -375,7 +374,7 @@ async def service(
         webhooks = await stack.enter_async_context(notifying(told, outbox, clock))
         await record_policies(log, snapshot)
 
-        authenticator = await stack.enter_async_context(front_door(settings, clock))
+        authenticator, rate = await stack.enter_async_context(front_door(settings, clock))
 
         gateway = await stack.enter_async_context(Gateway(accounts(settings), clock=clock))
         inventory = Inventory(gateway, clock)
@@ -444,7 +443,7 @@ async def service(
                 client_certificates=settings.server.client_ca is not None,
             ).routes(),
         ]
-        doors = doors_of(settings, authenticator, agreed.locks, sessions)
+        doors = doors_of(settings, authenticator, rate, agreed.locks, sessions)
         edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error)
         listener = Listener(edge.application(routes), bound, secured[0].context if secured else None, room(settings))
 
@@ -464,10 +463,14 @@ async def service(
         yield Service(url, listener, partial(_reload, policies, log, secured), log.checkpoint, watchdog.leave)
 
 
-def doors_of(settings: Settings, authenticator: Authenticator, locks: LockDesk, sessions: Sessions) -> Doors:
+def doors_of(
+    settings: Settings, authenticator: Authenticator, rate: Rate, locks: LockDesk, sessions: Sessions
+) -> Doors:
     """Make the doors, as wide as the settings say."""
-    rate = RateLimit(share(settings.limits.per_caller_per_minute, settings))
-    return Doors(authenticator, rate, locks, Admission(share(settings.limits.concurrent_requests, settings)), sessions)
+    admission = Admission(share(settings.limits.concurrent_requests, settings))
+    failures = settings.limits.failures_per_peer_per_minute
+    strangers = Buckets(share(failures, settings)) if failures else None
+    return Doors(authenticator, rate, locks, admission, sessions, strangers)
 
 
 def go_on(stack: AsyncExitStack, *chores: Coroutine[Any, Any, None]) -> None:
@@ -479,7 +482,7 @@ def go_on(stack: AsyncExitStack, *chores: Coroutine[Any, Any, None]) -> None:
 def numbers(log: AuditLog, *others: Measured) -> Metrics:
     """Count what is written, and ask everybody else for their numbers when somebody reads the page."""
     metrics = Metrics(__version__)
-    metrics.watch(*(each.measures for each in (log, *others)))
+    metrics.watch(lines_lost, *(each.measures for each in (log, *others)))
     log.written = metrics.event
     return metrics
 
@@ -585,7 +588,7 @@ def proxies(settings: Settings) -> list[ipaddress.IPv4Network | ipaddress.IPv6Ne
 def room(settings: Settings) -> Room:
     """Answer how many connections one process has at once."""
     limits = settings.limits
-    return Room(limits.connections, limits.connections_per_peer, proxies(settings))
+    return Room(fitting(limits.connections), limits.connections_per_peer, proxies(settings))
 
 
 def indexing(settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:

@@ -13,11 +13,11 @@ from broker.cli.parsing import guide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from argparse import ArgumentParser, Namespace
 
     from broker.cli.workers import Worker
     from broker.settings import Settings
+    from broker.web.connections import Listening
 
 
 EXAMPLES = """\
@@ -69,7 +69,7 @@ def _serve_by_many(settings: Settings) -> int:
         return place
 
 
-async def serve(settings: Settings, bound: socket.socket | None = None, worker: Worker | None = None) -> None:
+async def serve(settings: Settings, bound: Listening | None = None, worker: Worker | None = None) -> None:
     """Run the service until it is told to stop, as the only process or as one of several on a socket."""
     from broker import wiring
     from broker.cli.confinement import confine

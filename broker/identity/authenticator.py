@@ -124,6 +124,14 @@ class Authenticator:
             self._failures[refusal.cause] += 1
             raise
 
+    def is_known(self, presented: Presented) -> bool:
+        """Tell, at next to no cost, whether the token held a moment ago; it still has to be authenticated."""
+        try:
+            _, text = _credentials(presented.authorization)
+        except InvalidToken:
+            return False
+        return self._recall(_digest(text), self._clock()) is not None
+
     def nonce(self) -> str:
         """Answer what senders put into their next DPoP proof."""
         return self._nonces.current()
@@ -178,7 +186,7 @@ class Authenticator:
     async def _vouched(self, text: str) -> tuple[Caller, Binding]:
         """Answer whom a token is about, and what it is bound to."""
         now = self._clock()
-        remembered = self._recall(hashlib.sha256(text.encode("ascii")).digest(), now)
+        remembered = self._recall(_digest(text), now)
         if remembered is not None:
             return remembered.caller, remembered.binding
         token = parse(text)
@@ -219,6 +227,10 @@ class Authenticator:
 def _holder(caller: Caller) -> bytes:
     """Name in 32 bytes whose a proof is: not its key's, for a caller may have as many of these as it likes."""
     return hashlib.sha256(f"{caller.issuer}\0{caller.subject}".encode()).digest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("ascii")).digest()
 
 
 def _credentials(authorization_values: Sequence[str]) -> tuple[str, str]:

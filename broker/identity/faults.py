@@ -57,6 +57,8 @@ class Fault(StrEnum):
     """The DPoP proof was used before."""
     BINDING_REQUIRED = "binding_required"
     """The issuer's tokens must be bound, and this one is not."""
+    TOO_MANY_FAILURES = "too_many_failures"
+    """Not looked at: too much that came from the same address was refused within the last minute."""
     NO_SESSION = "no_session"
     """No session of the console, or one that has been signed out of."""
     SESSION_ENDED = "session_ended"

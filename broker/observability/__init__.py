@@ -1,7 +1,7 @@
 """What operators see: log lines, numbers for Prometheus, and whether the event loop turns."""
 
-from broker.observability.logs import catch_what_nobody_catches, configure_logging
+from broker.observability.logs import catch_what_nobody_catches, configure_logging, lines_lost
 from broker.observability.metrics import Metrics
 from broker.observability.watchdog import Watchdog
 
-__all__ = ["Metrics", "Watchdog", "catch_what_nobody_catches", "configure_logging"]
+__all__ = ["Metrics", "Watchdog", "catch_what_nobody_catches", "configure_logging", "lines_lost"]

@@ -10,17 +10,22 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
 from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
 
+from broker.model import Measure
+from broker.observability.sink import Sink
+
 _MAX_TEXT = 2_000
 _MAX_FRAMES = 12
 _MAX_ITEMS = 50
 _MAX_INTEGER = 1 << 53
+_STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
+_sinks: list[Sink] = []
+"""The one in use: logging is configured for the whole process."""
 
 
 def _place_of_error(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -59,22 +64,6 @@ def _json(line: object, **_: object) -> bytes:
     return text if text.isascii() else json.dumps(line, separators=(",", ":")).encode("ascii")
 
 
-class _Sink:
-    """A stream that takes no service down: what cannot be written, on a full disk or a closed pipe, is lost."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes) -> int:
-        with suppress(OSError, ValueError):
-            self._stream.write(data)
-        return len(data)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
-
-
 class _ToStructlog(logging.Handler):
     """Carries what libraries log by the standard library into the same JSON lines: message and kind of error alone.
 
@@ -104,18 +93,32 @@ def catch_what_nobody_catches() -> None:
     sys.unraisablehook = lambda failure: _last_resort(failure.exc_type, "finalizer")
 
 
+def _gap(lines: int) -> bytes:
+    """Make the line that stands for those that were lost."""
+    line = {"event": "log lines were lost", "lines": lines, "level": "warning"}
+    return _json(_STAMP(None, "", line)) + b"\n"
+
+
+def lines_lost() -> Iterator[Measure]:
+    """Answer how many lines of this process could not be written."""
+    if _sinks:
+        yield Measure("log_lines_lost", _sinks[-1].lost)
+
+
 def configure_logging(stream: BinaryIO | None = None, level: int = logging.INFO) -> None:
     """Send every line, ours and the libraries', to a stream (stderr) as JSON. Called once, at start."""
+    sink = Sink(stream or sys.stderr.buffer, _gap)
+    _sinks[:] = [sink]
     structlog.configure(
         processors=[
             structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _STAMP,
             _place_of_error,
             _bounded,
             structlog.processors.JSONRenderer(serializer=_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Sink(stream or sys.stderr.buffer))),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", sink)),
         cache_logger_on_first_use=stream is None,
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)

@@ -35,6 +35,7 @@ GAUGES: Final[Mapping[str, _Kind]] = {
     "lightsail_breaker_open": _Kind("1 while calls to a region are refused because it failed.", ("account", "region")),
     "lightsail_calls": _Kind("Calls to a region that are under way.", ("account", "region")),
     "lightsail_inventory_age_seconds": _Kind("Seconds since the instances were listed.", ("account", "region")),
+    "log_lines_lost": _Kind("Log lines of this process that could not be written."),
     "tls_certificate_left_seconds": _Kind("Seconds until the certificate of the service ends."),
     "policies": _Kind("Policies in force."),
     "policies_age_seconds": _Kind("Seconds since the policies in force were loaded."),

@@ -188,6 +188,7 @@ class Limits(Section):
     per_caller_per_minute: Annotated[int, Field(ge=1)] = 30
     issues_per_caller_per_minute: Annotated[int, Field(ge=0)] = 30
     instances_per_caller_per_hour: Annotated[int, Field(ge=0)] = 20
+    failures_per_peer_per_minute: Annotated[int, Field(ge=0)] = 1200
     concurrent_requests: Annotated[int, Field(ge=1)] = 256
     connections: Annotated[int, Field(ge=1)] = 4096
     connections_per_peer: Annotated[int, Field(ge=1)] = 256

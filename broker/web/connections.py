@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Final, cast
 from uuid import uuid4
 
+import structlog
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser
 
 from broker.errors import InvalidRequest
-from broker.web.parsing import Network
+from broker.web.parsing import Network, address_of
 from broker.web.problems import CONTENT_TYPE, problem
+from broker.web.rates import network_of
 
 TAKE_SECONDS: Final = 30.0
 """How long a client may take to read an answer; each part of a long one."""
 HANDSHAKE_SECONDS: Final = 10.0
+RESERVED: Final = 512
+"""So many file descriptors are no connections of callers: AWS alone may take 256."""
 PARSER: Final = HttpRequestParser.__module__
 """Which of aiohttp's parsers reads what comes in: the one in C, or its replacement in Python."""
 _MILLISECONDS: Final = 1000
+_log = structlog.get_logger("broker.web")
 
 
 @dataclass(slots=True)
@@ -38,52 +43,88 @@ class Room:
     per_peer: int = 256
     proxies: Sequence[Network] = ()
     _open: Counter[str] = field(default_factory=Counter)
+    _taken: int = 0
 
     def enter(self, peer: str) -> bool:
         """Take a place; False when there is none."""
-        if self._open.total() >= self.total or (self._open[peer] >= self.per_peer and not self._is_proxy(peer)):
+        key = network_of(peer)
+        if self._taken >= self.total or (self._open[key] >= self.per_peer and not self._is_proxy(peer)):
             return False
-        self._open[peer] += 1
+        self._open[key] += 1
+        self._taken += 1
         return True
 
     def leave(self, peer: str) -> None:
         """Give the place back."""
-        self._open[peer] -= 1
-        if not self._open[peer]:
-            del self._open[peer]
+        key = network_of(peer)
+        self._open[key] -= 1
+        self._taken -= 1
+        if not self._open[key]:
+            del self._open[key]
 
     def _is_proxy(self, peer: str) -> bool:
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in self.proxies)
+        address = address_of(peer)
+        return address is not None and any(address in network for network in self.proxies)
+
+
+class Accepted(socket.socket):
+    """A connection that has a place, from the first packet on; its TLS handshake is part of its stay."""
+
+    room: Room
+    peer = ""
+
+    def close(self) -> None:
+        """Close, and give the place back."""
+        super().close()
+        if self.peer:
+            self.room.leave(self.peer)
+            self.peer = ""
+
+
+class Listening(socket.socket):
+    """A socket that accepts as many connections as there is room for, and closes the others at once."""
+
+    room: Room
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept one connection.
+
+        Raises:
+            ConnectionAbortedError: there was no room for it.
+        """
+        descriptor, address = self._accept()  # type: ignore[attr-defined] # as `socket.socket` itself does
+        connection = Accepted(fileno=descriptor)
+        if not self.room.enter(address[0]):
+            connection.close()
+            raise ConnectionAbortedError
+        connection.room, connection.peer = self.room, address[0]
+        return connection, address
+
+
+def fitting(wanted: int) -> int:
+    """Answer how many of so many connections the process has file descriptors for, which are raised as far as it may.
+
+    The rest of them is kept for AWS, the log and keys: at least half, where there are few.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + RESERVED:
+        soft = wanted + RESERVED if hard == resource.RLIM_INFINITY else min(hard, wanted + RESERVED)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    possible = min(wanted, max(soft - RESERVED, soft // 2))
+    if possible < wanted:
+        _log.warning("fewer connections than limits.connections: RLIMIT_NOFILE is too low", connections=possible)
+    return possible
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, with a place of its own, an end for slow readers, and our words for what is no HTTP."""
-
-    room: Room
-    _peer = ""
+    """aiohttp's connection, with an end for slow readers, and our words for what is no HTTP."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, or go away at once."""
-        peer = str((transport.get_extra_info("peername") or ("",))[0])
-        if not self.room.enter(peer):
-            cast("asyncio.Transport", transport).abort()
-            return
-        self._peer = peer
+        """Begin."""
         if (sock := transport.get_extra_info("socket")) is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Of a peer that is gone, or that reads nothing, the kernel lets go by itself.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TAKE_SECONDS * _MILLISECONDS))
         super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place back."""
-        if self._peer:
-            self.room.leave(self._peer)
-            self._peer = ""
-            super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -141,22 +182,18 @@ def unreadable(status: int) -> web.Response:
 class Runner(web.AppRunner):
     """aiohttp's runner, for connections of ours."""
 
-    def __init__(self, application: web.Application, room: Room, **options: Any) -> None:  # noqa: ANN401 - passed on
-        super().__init__(application, **options)
-        self._connection = type("RoomyConnection", (Connection,), {"room": room})
-
     async def _make_server(self) -> web.Server:
         # aiohttp has no setting for the class of its connections; everything else of the server stays as it made it.
         server = await super()._make_server()
-        server.__class__ = type("Connections", (web.Server,), {"__call__": _made_by(self._connection)})
+        server.__class__ = _Connections
         return server
 
 
-def _made_by(connection: type[Connection]) -> Callable[[web.Server], web.RequestHandler]:
-    def make(server: web.Server) -> web.RequestHandler:
-        return connection(server, loop=server._loop, **server._kwargs)  # noqa: SLF001 - as aiohttp itself does
+class _Connections(web.Server):
+    """Makes the connections, as aiohttp itself does."""
 
-    return make
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Site(web.SockSite):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
 from typing import Protocol
 
 from broker.errors import InvalidToken, Overloaded, RateLimited
@@ -13,8 +11,10 @@ from broker.identity.faults import OF_THE_CONSOLE, Fault
 from broker.identity.sessions import Session
 from broker.model import Caller, Presented, Source
 from broker.stages import AUTHENTICATION, stage
+from broker.web.rates import Buckets, Rate, limited, network_of
 
-_REMEMBERED_CALLERS = 10_000
+_NOBODY_S_FAULT = {Fault.NONCE_NEEDED, Fault.KEYS_UNAVAILABLE}
+"""Refusals that say nothing against who was refused."""
 
 
 class Authenticator(Protocol):
@@ -22,6 +22,10 @@ class Authenticator(Protocol):
 
     async def authenticate(self, presented: Presented) -> Caller:
         """Answer who calls; raises InvalidToken."""
+        ...
+
+    def is_known(self, presented: Presented) -> bool:
+        """Tell, at next to no cost, whether the token held a moment ago."""
         ...
 
     def nonce(self) -> str:
@@ -65,35 +69,6 @@ class NoSessions:
         """Believe no form."""
         del session, form_token
         return False
-
-
-class RateLimit:
-    """So many requests per minute for each caller, evenly refilled (generic cell rate algorithm).
-
-    A caller who was away may spend a whole minute's worth at once.
-    """
-
-    def __init__(self, per_minute: int, now: Callable[[], float] = monotonic) -> None:
-        self._interval = 60 / per_minute
-        self._burst = 60.0 - self._interval
-        self._now = now
-        self._free_at: OrderedDict[tuple[str, str], float] = OrderedDict()
-
-    def spend(self, caller: Caller) -> None:
-        """Take one request from the caller's minute.
-
-        Raises:
-            RateLimited: nothing is left; says in how many seconds there is.
-        """
-        key, now = (caller.issuer, caller.subject), self._now()
-        free_at = max(self._free_at.get(key, now), now)
-        wait = free_at - now - self._burst
-        if wait > 0:
-            raise RateLimited(retry_after=int(wait) + 1)
-        self._free_at[key] = free_at + self._interval
-        self._free_at.move_to_end(key)
-        if len(self._free_at) > _REMEMBERED_CALLERS:
-            self._free_at.popitem(last=False)
 
 
 class Admission:
@@ -153,14 +128,16 @@ class Doors:
     def __init__(
         self,
         authenticator: Authenticator,
-        rate: RateLimit,
+        rate: Rate,
         locks: Locks,
         admission: Admission,
         sessions: Sessions | None = None,
+        strangers: Buckets | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._sessions = sessions or NoSessions()
         self._rate = rate
+        self._strangers = strangers
         self._locks = locks
         self.admission = admission
 
@@ -178,16 +155,30 @@ class Doors:
             AuditUnavailable: nobody knows whether they are locked.
         """
         with stage(AUTHENTICATION):
-            caller = await self._authenticator.authenticate(presented)
-        self._rate.spend(caller)
+            caller = await self._authenticate(presented, network_of(source.ip))
+        await self._rate.spend(caller)
         await self._locks.admit(caller, source, request_id, route)
         return caller
+
+    async def _authenticate(self, presented: Presented, peer: str) -> Caller:
+        """Answer who calls; from where much was refused lately, only tokens are looked at that held a moment ago."""
+        strangers = self._strangers
+        if strangers and (wait := strangers.wait(peer)) > 0 and not self._authenticator.is_known(presented):
+            self._authenticator.count_failure(Fault.TOO_MANY_FAILURES.value)
+            raise limited(wait)
+        try:
+            return await self._authenticator.authenticate(presented)
+        except InvalidToken as refusal:
+            if strangers and refusal.cause not in _NOBODY_S_FAULT:
+                with suppress(RateLimited):
+                    strangers.spend(peer)
+            raise
 
     async def recognize(self, cookie: str, source: Source, request_id: str, route: str) -> Session:
         """Answer who comes in by a session of the console; raises as `admit` does."""
         with stage(AUTHENTICATION):
             session = await self._sessions.find(cookie)
-        self._rate.spend(session.caller)
+        await self._rate.spend(session.caller)
         await self._locks.admit(session.caller, source, request_id, route)
         return session
 

@@ -105,7 +105,7 @@ def source_ip(
             and lets the other pass as it came, so when they disagree neither is believed.
         trusted: the networks of our proxies.
     """
-    address = _address(peer)
+    address = address_of(peer)
     if address is None:
         return peer
     hops = [hop.strip() for line in x_forwarded_for for hop in line.split(",")]
@@ -118,14 +118,14 @@ def _beyond(address: _Address, hops: list[str], trusted: Sequence[Network]) -> _
     while hops and any(address in network for network in trusted):
         hop = hops.pop()
         match = _HOP.fullmatch(hop)
-        before = _address(match[1] or match[2] if match else hop)
+        before = address_of(match[1] or match[2] if match else hop)
         if before is None:
             break
         address = before
     return address
 
 
-def _address(text: str) -> _Address | None:
+def address_of(text: str) -> _Address | None:
     """Read an address; one of IPv4 that came by a socket of IPv6 is one of IPv4."""
     try:
         address = ipaddress.ip_address(text)

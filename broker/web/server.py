@@ -7,7 +7,7 @@ import ssl
 
 from aiohttp import web
 
-from broker.web.connections import Room, Runner, Site
+from broker.web.connections import Listening, Room, Runner, Site
 
 HEADER_SECONDS = 10
 """aiohttp cuts the header phase, of the first request too, at its keep-alive time."""
@@ -17,14 +17,14 @@ MAX_HEADER = 9 * 1024
 """Bytes of one header: a token of 8 KiB, which is the most that `identity` looks at, and its scheme."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> Listening:
     """Take an address, without listening on it yet; port 0 lets the system choose.
 
     Raises:
         OSError: it is taken, or not ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound = Listening(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
@@ -40,13 +40,12 @@ class Listener:
     def __init__(
         self,
         application: web.Application,
-        bound: socket.socket,
+        bound: Listening,
         tls: ssl.SSLContext | None,
         room: Room | None = None,
     ) -> None:
         self._runner = Runner(
             application,
-            room or Room(),
             access_log=None,
             keepalive_timeout=HEADER_SECONDS,
             shutdown_timeout=DRAIN_SECONDS,
@@ -55,6 +54,7 @@ class Listener:
             max_field_size=MAX_HEADER,
         )
         self._bound, self._tls = bound, tls
+        bound.room = room or Room()
         self.application = application
 
     async def start(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -37,6 +38,8 @@ class ListedTokens:
 
     def __init__(self, tokens: Mapping[str, Caller]) -> None:
         self._tokens = tokens
+        self.failures: Counter[str] = Counter()
+        self.cause = ""
 
     async def authenticate(self, presented: Presented) -> Caller:
         if presented.authorization == ("Bearer slow",):
@@ -44,13 +47,39 @@ class ListedTokens:
         for token, caller in self._tokens.items():
             if presented.authorization == (f"Bearer {token}",):
                 return caller
-        raise InvalidToken(f"cause of {len(presented.authorization)}")
+        raise InvalidToken(self.cause or f"cause of {len(presented.authorization)}")
+
+    def is_known(self, presented: Presented) -> bool:
+        return any(presented.authorization == (f"Bearer {token}",) for token in self._tokens)
 
     def count_failure(self, cause: str) -> None:
-        raise AssertionError(cause)
+        self.failures[cause] += 1
 
     def nonce(self) -> str:
         return "nonce"
+
+
+class MemoryTally:
+    """Counts as a database would; can be out of reach, or hang."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._free_at: dict[bytes, float] = {}
+        self.error: BrokerError | None = None
+        self.hangs = False
+        self.asked = 0
+
+    async def spend(self, caller: bytes, interval: float, burst: float) -> float:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.sleep(30)
+        if self.error:
+            raise self.error
+        free_at = max(self._free_at.get(caller, 0.0), self._now())
+        if (wait := free_at - self._now() - burst) > 0:
+            return wait
+        self._free_at[caller] = free_at + interval
+        return 0.0
 
 
 class GivingDesk:

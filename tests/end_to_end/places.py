@@ -142,12 +142,12 @@ class Place:
         return await self.broker("audit", "verify", *options)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Running]:
-        """Run `broker serve` as a process of its own until the context ends."""
+    async def serving(self, *before: str) -> AsyncIterator[Running]:
+        """Run `broker serve` as a process of its own until the context ends, by the command `before`, if any."""
         environment = {**os.environ, **self.environment}
         with (self.folder / "stderr").open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "broker", "serve", stderr=stderr, env=environment
+                *before, sys.executable, "-m", "broker", "serve", stderr=stderr, env=environment
             )
         try:
             async with ClientSession(connector=TCPConnector(ssl=self.client_context())) as session:

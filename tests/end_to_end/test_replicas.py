@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -70,6 +71,21 @@ async def test_two_services_write_one_log(place: Place, postgresql: str) -> None
     assert verified.out.splitlines()[1].split()[:2] == ["edit", str(tampered)]
     assert found.count("credential.issued") == found.count("credential.requested") == 10
     assert found.count("service.started") == found.count("service.stopped") == 2
+
+
+async def test_one_caller_has_one_minute_for_all_replicas_and_a_lost_table_stops_nobody(
+    place: Place, postgresql: str
+) -> None:
+    place.environment["BROKER__LIMITS__PER_CALLER_PER_MINUTE"] = "6"
+    async with place.serving() as one, another(place).serving() as two:
+        run(postgresql, "DELETE FROM spent_requests")
+        answers = await asyncio.gather(*(each.ask("/v1/whoami") for _ in range(6) for each in (one, two)))
+        assert Counter(status for status, _ in answers) == {200: 6, 429: 6}
+        assert {document["code"] for status, document in answers if status == 429} == {"rate_limited"}
+        run(postgresql, "DROP TABLE spent_requests")
+        bob = place.token_with(sub="bob")
+        alone = [await two.ask("/v1/whoami", token=bob) for _ in range(8)]
+        assert [status for status, _ in alone] == [200] * 6 + [429] * 2
 
 
 async def test_commands_write_beside_the_services(place: Place) -> None:

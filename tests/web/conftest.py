@@ -18,9 +18,10 @@ from broker.observability import Metrics, configure_logging
 from broker.web import openapi
 from broker.web.app import Edge
 from broker.web.credentials import Credentials
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
 from broker.web.health import Description, TrustedIssuer
 from broker.web.instances import Instances
+from broker.web.rates import RateLimit
 from broker.web.routes import AnyRoute
 from tests.doubles.issuing import CALLER, NOW, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, GivingDesk, ListedTokens

@@ -26,7 +26,8 @@ from broker.model import Action, Event, Receipt
 from broker.observability import Metrics
 from broker.web.app import Edge
 from broker.web.audit import Audit
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
+from broker.web.rates import RateLimit
 from tests.doubles.audit import NOW, ManualClock, an_event
 from tests.doubles.issuing import CALLER, Padlocks, TablePolicies
 from tests.doubles.web import ListedTokens

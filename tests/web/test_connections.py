@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from ipaddress import ip_network
@@ -55,6 +57,26 @@ async def status_of(port: int, host: str = "127.0.0.1") -> bytes:
         writer.write(GET)
         return (await reader.read(100)).partition(b"\r\n")[0]
     return b""
+
+
+DESCRIPTORS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from broker.web.connections import fitting
+print(fitting(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections", "then"),
+    [(1024, 8192, 4096, 4608), (1024, 1024, 512, 1024), (256, 256, 128, 256), (1024, 2000, 1488, 2000)],
+)
+def test_connections_leave_file_descriptors_for_everything_else(
+    soft: int, hard: int, connections: int, then: int
+) -> None:
+    program = DESCRIPTORS.format(soft=soft, hard=hard)
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1].split() == [str(connections), str(then)]
 
 
 async def test_one_peer_has_so_many_connections_and_others_are_served(listen: object) -> None:

@@ -11,13 +11,11 @@ import pytest
 from aiohttp import ClientSession, web
 
 from broker import settings, state, wiring
-from broker.errors import Overloaded, RateLimited
-from broker.model import Caller
+from broker.errors import Overloaded
 from broker.web.app import Edge
-from broker.web.doors import Admission, RateLimit
+from broker.web.doors import Admission
 from broker.web.parsing import source_ip
 from broker.web.routes import Guarded, Open, SignedIn
-from tests.doubles.issuing import CALLER, NOW
 
 OPEN = {
     ("GET", "/healthz"),
@@ -132,35 +130,6 @@ def test_the_address_that_counts_is_the_nearest_that_is_not_ours(
 
 def test_without_proxies_no_header_counts() -> None:
     assert source_ip(PROXY, [CLIENT], [CLIENT]) == PROXY
-
-
-def caller(subject: str) -> Caller:
-    return Caller(issuer="corp", subject=subject, kind="user", token_expires_at=NOW)
-
-
-def test_a_caller_may_spend_a_minute_at_once_and_then_one_each_interval() -> None:
-    now = [0.0]
-    rate = RateLimit(6, lambda: now[0])
-    for _ in range(6):
-        rate.spend(CALLER)
-    with pytest.raises(RateLimited) as refused:
-        rate.spend(CALLER)
-    assert refused.value.retry_after is not None
-    now[0] += refused.value.retry_after
-    rate.spend(CALLER)
-    with pytest.raises(RateLimited):
-        rate.spend(CALLER)
-    now[0] += 60
-    for _ in range(6):
-        rate.spend(CALLER)
-
-
-def test_one_caller_s_haste_is_not_another_s() -> None:
-    rate = RateLimit(1, lambda: 0.0)
-    rate.spend(caller("alice"))
-    rate.spend(caller("bob"))
-    with pytest.raises(RateLimited):
-        rate.spend(caller("alice"))
 
 
 async def test_a_place_is_free_again_whatever_happened_inside() -> None:

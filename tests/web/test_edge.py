@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 
 from broker import errors
 from broker.model import Health
-from broker.web.doors import RateLimit
+from broker.web.rates import RateLimit
 from tests.doubles.web import PASSWORD, PRIVATE_KEY
 from tests.web.conftest import GOOD, Hall
 

@@ -30,8 +30,9 @@ from broker.model import Action, Caller, Event, Receipt
 from broker.observability import Metrics
 from broker.web.app import Edge
 from broker.web.audit import Audit
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
 from broker.web.openapi import document
+from broker.web.rates import RateLimit
 from broker.web.routes import Answer, AnyRoute, Nothing, Output, Visit, guarded_get
 from tests.audit.conftest import write_log
 from tests.doubles.audit import NOW, ManualClock, an_event

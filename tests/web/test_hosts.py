@@ -21,8 +21,9 @@ from broker.model import Action, InstanceRef, Obligation
 from broker.observability import Metrics
 from broker.web import openapi
 from broker.web.app import Edge
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
 from broker.web.hosts import Hosts
+from broker.web.rates import RateLimit
 from tests.doubles.audit import ManualClock, an_event
 from tests.doubles.issuing import CALLER, Padlocks, TablePolicies, instance
 from tests.doubles.web import CatalogueInventory, ListedTokens

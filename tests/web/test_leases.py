@@ -22,8 +22,9 @@ from broker.model import Action, Caller, Protocol
 from broker.observability import Metrics
 from broker.web import openapi
 from broker.web.app import Edge
-from broker.web.doors import Admission, Doors, RateLimit
+from broker.web.doors import Admission, Doors
 from broker.web.leases import Leases
+from broker.web.rates import RateLimit
 from tests.doubles.audit import NOW, ManualClock, an_event
 from tests.doubles.issuing import CALLER, Padlocks, TablePolicies
 from tests.doubles.web import ListedTokens

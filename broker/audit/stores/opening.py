@@ -12,7 +12,7 @@ from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
 
 if TYPE_CHECKING:
-    from broker.audit.stores.postgresql_replays import PostgresqlReplays
+    from broker.audit.stores.postgresql_shared import Shared
 
 
 def store(database: str) -> Store:
@@ -45,14 +45,14 @@ def reader(database: str | Path, *, patience: float = 2.0) -> Reader:
     return PostgresqlReader(_address(str(database)), patience=patience)
 
 
-def replays(database: str, of_one: int) -> AbstractAsyncContextManager[PostgresqlReplays]:
-    """Open what remembers used proofs for all brokers of a PostgreSQL database; see `PostgresqlReplays`.
+def shared(database: str, of_one: int) -> AbstractAsyncContextManager[Shared]:
+    """Open what all brokers of a PostgreSQL database remember together; see `postgresql_shared`.
 
     Raises:
         StoreError: what it needs is not installed.
     """
     _require_driver()
-    from broker.audit.stores.postgresql_replays import opened  # noqa: PLC0415 -- as above
+    from broker.audit.stores.postgresql_shared import opened  # noqa: PLC0415 -- as above
 
     return opened(_address(database), of_one)
 
