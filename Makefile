@@ -71,7 +71,7 @@ bench: $(VENV)/dev.stamp  ## Measure
 .PHONY: lock
 lock: $(VENV)/dev.stamp  ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
 	$(LOCK) $(ARGS) --extra server --extra postgresql pyproject.toml -o requirements.lock
-	$(LOCK) $(ARGS) --extra server --extra postgresql --extra keyring --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) $(ARGS) --extra server --extra postgresql --extra keyring --extra otel --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	printf 'hatchling\neditables\n' | $(LOCK) $(ARGS) -c requirements-dev.lock - -o requirements-build.lock
 
 .PHONY: image

@@ -176,7 +176,7 @@ class Edge:
             path=dict(request.match_info),
             query=parsing.query(route.query, _given(route, request.rel_url.query.items())),
             body=body,
-            idempotency_key=_printable(request.headers.get("Idempotency-Key", ""))[:200],
+            idempotency_key=parsing.idempotency_key(request.headers.getall("Idempotency-Key", [])),
             if_none_match=request.headers.get("If-None-Match", ""),
             cookies=dict(request.cookies) if isinstance(route, Page) else {},
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from broker import errors
 from broker.audit import texts
@@ -18,6 +18,7 @@ from broker.audit.stores import Filters
 from broker.issuing import rooms
 from broker.model import Action, Caller, Clock, Event, Receipt, RequestContext, Source
 from broker.web.encoding import base64_text
+from broker.web.parsing import Moment
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 _SEALED_WITHIN = 60
@@ -93,8 +94,8 @@ class Which(Input):
     protocol: Protocols | None = None
     request_id: Text | None = None
     text: Text | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class EventQuery(Which):

@@ -20,6 +20,7 @@ from broker.errors import (
     Overloaded,
     RateLimited,
 )
+from broker.web import parsing
 from broker.web.problems import CONTENT_TYPE, Problem, status_of
 from broker.web.routes import HTML, AnyRoute, Guarded, Nothing
 
@@ -72,9 +73,7 @@ def _operation(route: AnyRoute[Any, Any], schemas: Mapping[Any, Any]) -> dict[st
             "required": True,
             "content": {"application/json": {"schema": schemas[route.body]}},
         }
-        operation["parameters"].append(
-            {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 200}}
-        )
+        operation["parameters"].append({"name": "Idempotency-Key", "in": "header", "schema": parsing.KEY_SCHEMA})
     return operation
 
 

@@ -6,10 +6,10 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, TypeVar, get_origin
+from typing import Annotated, Final, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationError
 
 from broker.errors import InvalidRequest
 from broker.web.problems import describe
@@ -25,6 +25,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOP = re.compile(r"\[(.+)\](?::\d+)?|([0-9.]+)(?::\d+)?", re.ASCII)
 """An address of a header, to which a proxy may add brackets and a port."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+KEY_SCHEMA: Final = {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"}
+"""Of an Idempotency-Key."""
+_KEY = re.compile(r"[ -~]{0,200}", re.ASCII)
 
 
 def body(model: type[M], content_type: str, raw: bytes) -> M:
@@ -90,6 +94,17 @@ def query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
     return _check(model, values)
 
 
+def idempotency_key(values: Sequence[str]) -> str:
+    """Answer the one Idempotency-Key, or nothing.
+
+    Raises:
+        InvalidRequest: it could be taken for another one, being too long, not printable or one of several.
+    """
+    if len(values) > 1 or not all(_KEY.fullmatch(value) for value in values):
+        raise InvalidRequest(detail="Idempotency-Key takes at most 200 printable ASCII characters, once.")
+    return values[0] if values else ""
+
+
 def source_ip(
     peer: str,
     x_forwarded_for: Sequence[str] = (),
@@ -147,6 +162,15 @@ def _something(text: str) -> str:
     return text
 
 
+def _written(value: object) -> object:
+    """Take no bare number for a time: nobody knows whether it counts seconds or milliseconds."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("write a time with its zone, like 2026-01-31T09:30:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+"""A time of RFC 3339."""
 Line = Annotated[str, Field(max_length=500), AfterValidator(one_line)]
 """What people write for people: a reason, a ticket, a message."""
 Words = Annotated[Line, AfterValidator(_something)]

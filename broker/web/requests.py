@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from broker import errors
 from broker.approvals.requests import CREATED, AccessRequest, State
@@ -16,17 +16,11 @@ from broker.issuing.desk import Asking
 from broker.model import Caller, Clock, CredentialRequest, Source, rfc3339
 from broker.model import Protocol as AccessProtocol
 from broker.web.paging import Paged, page
-from broker.web.parsing import Line
+from broker.web.parsing import Line, Moment
 from broker.web.routes import Answer, AnyRoute, Guarded, Input, Nothing, Output, Visit, guarded_get
 
 _USUAL = timedelta(seconds=10)
 """A notice may take so long before anybody is worried."""
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("write a time with its zone, like 2026-01-31T09:30:00Z")
-    return moment
 
 
 class RequestBody(Input):
@@ -40,7 +34,7 @@ class RequestBody(Input):
     reason: Line = ""
     ticket: Line = ""
     duration: Annotated[int, Field(ge=60, le=7 * 86_400)] | None = None
-    starts_at: Annotated[datetime, AfterValidator(_aware)] | None = None
+    starts_at: Moment | None = None
     pending_for: Annotated[int, Field(ge=60, le=7 * 86_400)] = 8 * 3600
 
 
