@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import uuid4
 
 from aiohttp import web
 
@@ -68,4 +69,7 @@ async def apply(kind: str, request: web.Request) -> web.Response | None:
                 request.transport.abort()
             return web.Response()
         case _:
-            return web.Response(body=b'{"accessDetails": {"instanceName"', content_type="application/x-amz-json-1.1")
+            return web.Response(
+                body=b'{"accessDetails": {"instanceName"',
+                headers={"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid4())},
+            )

@@ -53,7 +53,6 @@ def tallied() -> Iterator[Tally]:
 def watch(client: LightsailClient) -> None:
     """Tally the minting calls of this client, and keep the SDK from sending one again that may have been served."""
     client.meta.events.register_first(f"before-send.{_EVENT}", _count)
-    client.meta.events.register_first(f"before-parse.{_EVENT}", _note_request_id)
     client.meta.events.register_first(f"needs-retry.{_EVENT}", _give_up_if_served)
 
 
@@ -61,10 +60,16 @@ def _count(**_: object) -> None:
     _TALLY.get().attempts += 1
 
 
-def _note_request_id(response_dict: Mapping[str, Mapping[str, str]], **_: object) -> None:
-    """Keep `x-amzn-RequestId` even of an answer that cannot be parsed: it may have been a credential."""
-    tally = _TALLY.get()
-    tally.request_id = sound_request_id(response_dict["headers"].get("x-amzn-requestid")) or tally.request_id
+def note_request_id(target: str, headers: Mapping[str, str]) -> None:
+    """Keep `x-amzn-RequestId` of a minting call, also when the body is cut off or unreadable: it may be a credential.
+
+    Args:
+        target: X-Amz-Target of the request.
+        headers: of the answer, whatever their case.
+    """
+    tally = _TALLY.get(None)
+    if tally is not None and target.endswith(f".{OPERATION}"):
+        tally.request_id = sound_request_id(headers.get("x-amzn-requestid")) or tally.request_id
 
 
 def _give_up_if_served(caught_exception: Exception | None, **_: object) -> None:

@@ -9,6 +9,8 @@ from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
+from broker.lightsail.minting import note_request_id
+
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
@@ -34,6 +36,7 @@ class BoundedHttpSession(AIOHTTPSession):
         request.stream_output = True  # leaves the body for us to read
         response = await super().send(request)  # type: ignore[arg-type]  # as above
         raw = cast("aiohttp.ClientResponse", response.raw)
+        note_request_id(_text(request.headers.get("X-Amz-Target")), raw.headers)
         try:
             body = await _read(raw)
         except TimeoutError as failure:
@@ -44,6 +47,10 @@ class BoundedHttpSession(AIOHTTPSession):
             raw.close()  # does nothing to a connection that went back to the pool at the end of the body
         response.raw = _Body(body)
         return cast("AioAWSResponse", response)  # as above
+
+
+def _text(header: object) -> str:
+    return header.decode("latin-1") if isinstance(header, bytes) else str(header)
 
 
 async def _read(raw: aiohttp.ClientResponse) -> bytes:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
@@ -150,6 +150,21 @@ async def test_even_an_answer_that_cannot_be_read_tells_its_request_id(wilful: G
         aws.will_answer(body(unreadable))
         told = (await failure_of(wilful)).upstream_request_id
         assert told == str(UUID(told))
+
+
+async def test_an_answer_that_breaks_off_tells_its_request_id_too(wilful: Gateway, aws: WilfulAws) -> None:
+    told = str(uuid4())
+
+    async def breaks_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000", "x-amzn-RequestId": told})
+        await response.prepare(request)
+        await response.write(b"{")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    aws.will_answer(breaks_off)
+    assert (await failure_of(wilful)).upstream_request_id == told
 
 
 async def test_a_request_id_that_is_none_is_not_written_down(wilful: Gateway, aws: WilfulAws) -> None:
