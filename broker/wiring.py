@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker import __version__
 from broker.audit.anchors.anchoring import Anchors
@@ -98,6 +98,9 @@ from broker.web.rates import Buckets, Rate, RateLimit, SharedRateLimit
 from broker.web.requests import Requests
 from broker.web.routes import AnyRoute
 from broker.web.server import Listener, bind
+
+if TYPE_CHECKING:
+    from broker.observability.tracing import Tracing
 
 
 def store(settings: Settings) -> Store:
@@ -397,7 +400,8 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
             clock=clock,
         )
         watchdog = await stack.enter_async_context(Watchdog().watching())
-        metrics = numbers(log, anchored, policies, authenticator, gateway, inventory, watchdog, *secured)
+        traces = [await stack.enter_async_context(each) for each in traced(settings, clock)]
+        metrics = numbers(log, *traces, anchored, policies, authenticator, gateway, inventory, watchdog, *secured)
         components: list[Callable[[], Health]] = [
             watchdog.health,
             log.health,
@@ -444,7 +448,7 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
             ).routes(),
         ]
         doors = doors_of(settings, authenticator, rate, agreed.locks, sessions)
-        edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error)
+        edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error, told=traces)
         listener = Listener(edge.application(routes), bound, secured[0].context if secured else None, room(settings))
 
         go_on(
@@ -477,6 +481,22 @@ def go_on(stack: AsyncExitStack, *chores: Coroutine[Any, Any, None]) -> None:
     """Do these until the service ends."""
     for chore in chores:
         stack.push_async_callback(ended, asyncio.create_task(chore))
+
+
+def traced(settings: Settings, clock: Clock) -> Iterator[AbstractAsyncContextManager[Tracing]]:
+    """Answer what sends traces, if that is wanted.
+
+    Raises:
+        SettingsError: what it needs is not installed.
+    """
+    if not settings.traces.endpoint:
+        return
+    try:
+        from broker.observability.tracing import tracing  # noqa: PLC0415 - not everybody has OpenTelemetry
+    except ImportError:
+        needed = "traces.endpoint: it needs OpenTelemetry, pip install 'lightsail-credential-broker[otel]'"
+        raise SettingsError([needed]) from None
+    yield tracing(settings.traces.endpoint, clock)
 
 
 def numbers(log: AuditLog, *others: Measured) -> Metrics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from broker.model import Event, Health, Measure
-from broker.stages import Span
+from broker.observability.requests import AnsweredRequest
 
 Source = Callable[[], Iterable[Measure]]
 """Answers how something is now."""
@@ -36,6 +36,7 @@ GAUGES: Final[Mapping[str, _Kind]] = {
     "lightsail_calls": _Kind("Calls to a region that are under way.", ("account", "region")),
     "lightsail_inventory_age_seconds": _Kind("Seconds since the instances were listed.", ("account", "region")),
     "log_lines_lost": _Kind("Log lines of this process that could not be written."),
+    "trace_spans_lost": _Kind("Spans of traces that did not reach the collector."),
     "tls_certificate_left_seconds": _Kind("Seconds until the certificate of the service ends."),
     "policies": _Kind("Policies in force."),
     "policies_age_seconds": _Kind("Seconds since the policies in force were loaded."),
@@ -111,11 +112,11 @@ class Metrics:
         """Ask these too, whenever the page is read."""
         self._asked.sources.extend(sources)
 
-    def request(self, route: str, method: str, status: int, code: str, seconds: float, spans: Sequence[Span]) -> None:
+    def request(self, answered: AnsweredRequest) -> None:
         """Count one answered request."""
-        self._requests.labels(route, method if route != "-" else "-", str(status), code).inc()
-        self._seconds.labels(route).observe(seconds)
-        for span in spans:
+        self._requests.labels(answered.route, answered.method, str(answered.status), answered.code).inc()
+        self._seconds.labels(answered.route).observe(answered.ended - answered.began)
+        for span in answered.stages:
             self._stages.labels(span.stage).observe(span.ended - span.began)
 
     def refused(self, cause: str) -> None:

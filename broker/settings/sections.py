@@ -228,6 +228,12 @@ class Notify(Section):
     denied_burst_within: Duration = timedelta(minutes=10)
 
 
+class Traces(Section):
+    """`[traces]`: the collector of OpenTelemetry that takes traces by OTLP over HTTP, if any."""
+
+    endpoint: OptionalWebAddress = ""
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -240,6 +246,7 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     console: Console = Field(default_factory=Console)
     notify: Notify = Field(default_factory=Notify)
+    traces: Traces = Field(default_factory=Traces)
 
     @model_validator(mode="after")
     def _coherent(self) -> Settings:

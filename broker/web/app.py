@@ -23,7 +23,7 @@ from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded
 from broker.identity.binding import ALGORITHMS
 from broker.identity.faults import Fault
 from broker.model import Caller, Presented, Secret, Source
-from broker.observability import Metrics
+from broker.observability import AnsweredRequest, Metrics, RequestObserver
 from broker.stages import Span, measured
 from broker.web import parsing
 from broker.web.connections import TAKE_SECONDS
@@ -96,6 +96,7 @@ class Edge:
         handler_seconds: float = HANDLER_SECONDS,
         public_urls: PublicUrls | None = None,
         error_page: Callable[[Problem], Answer] | None = None,
+        told: Iterable[RequestObserver] = (),
     ) -> None:
         self._doors = doors
         self._metrics = metrics
@@ -104,6 +105,7 @@ class Edge:
         self._handler_seconds = handler_seconds
         self._public_urls = public_urls or PublicUrls()
         self._error_page = error_page
+        self._told = (metrics, *told)
 
     def application(self, routes: Iterable[AnyRoute[Any, Any]]) -> web.Application:
         """Mount the routes. Their `Open` or `Guarded` type is the only way to a handler."""
@@ -244,7 +246,7 @@ class Edge:
             response = self._refuse(request, trace, BrokerError())
         if "DPoP" in request.headers and not response.prepared:
             response.headers["DPoP-Nonce"] = self._doors.nonce()
-        self._note(request, trace, response.status, perf_counter() - started)
+        self._note(request, trace, response.status, started)
         return response
 
     def _refuse(self, request: web.Request, trace: _Trace, error: BrokerError) -> web.Response:
@@ -281,19 +283,31 @@ class Edge:
         response.headers["Content-Type"] = answer.content_type
         return response
 
-    def _note(self, request: web.Request, trace: _Trace, status: int, seconds: float) -> None:
-        self._metrics.request(trace.route, request.method, status, trace.code, seconds, trace.spans)
+    def _note(self, request: web.Request, trace: _Trace, status: int, started: float) -> None:
+        answered = AnsweredRequest(
+            request_id=trace.request_id,
+            method=request.method if trace.route != "-" else "-",
+            route=trace.route,
+            status=status,
+            code=trace.code,
+            began=started,
+            ended=perf_counter(),
+            stages=trace.spans,
+            parent=request.headers.get("traceparent", "") if trace.caller else "",
+        )
+        for told in self._told:
+            told.request(answered)
         _log.info(
             "request",
             request_id=trace.request_id,
-            method=request.method if trace.route != "-" else "-",
+            method=answered.method,
             route=trace.route,
             status=status,
             code=trace.code or None,
             cause=trace.cause or None,
             caller=str(trace.caller) if trace.caller else None,
             token_id=trace.caller.token_id if trace.caller else None,
-            milliseconds=round(seconds * 1000, 2),
+            milliseconds=round((answered.ended - started) * 1000, 2),
             **_stages(trace.spans),
         )
 

@@ -13,7 +13,7 @@ import pytest
 from broker.model import Event, Health, Measure
 from broker.observability import Metrics
 from broker.observability.metrics import GAUGES
-from broker.stages import Span
+from tests.doubles.web import ANSWERED
 
 FOLDER = Path(__file__).parents[2] / "deploy/observability"
 FILES = ("alerts.yaml", "alerts_test.yaml", "dashboard.json")
@@ -24,7 +24,7 @@ def a_page() -> str:
     metrics.watch(
         lambda: (Measure(name, 1, tuple("x" for _ in kind.labels)) for name, kind in GAUGES.items()),
     )
-    metrics.request("/v1/instances", "GET", 200, "", 0.01, [Span("record", 0.0, 0.001)])
+    metrics.request(ANSWERED)
     metrics.refused("expired")
     metrics.event(Event(event="credential.issued", outcome="success"))
     return metrics.page([Health("audit", ready=True)]).decode()

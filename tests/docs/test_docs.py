@@ -21,7 +21,7 @@ from broker.errors import BrokerError
 from broker.model import Health
 from broker.observability import Metrics
 from broker.settings import Settings
-from broker.stages import Span
+from tests.doubles.web import ANSWERED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -205,7 +205,7 @@ def test_every_error_code_is_explained_to_operators() -> None:
 @each_document
 def test_every_metric_that_is_named_is_served(document: Path) -> None:
     metrics = Metrics()
-    metrics.request("/v1/instances", "GET", 200, "", 0.01, [Span("record", 0.0, 0.001)])
+    metrics.request(ANSWERED)
     page = metrics.page([Health("audit", ready=True)]).decode()
     named = {name for code in inline(document) for name in re.findall(r"^broker_[a-z_]+\b", code)}
     assert [name for name in sorted(named) if name not in page] == []

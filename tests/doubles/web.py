@@ -27,8 +27,20 @@ from broker.model import (
     Secret,
     SshCredential,
 )
+from broker.observability import AnsweredRequest
+from broker.stages import Span
 from tests.doubles.issuing import NOW, ListedInventory, instance
 
+ANSWERED = AnsweredRequest(
+    request_id="0" * 32,
+    method="GET",
+    route="/v1/instances",
+    status=200,
+    code="",
+    began=1.0,
+    ended=1.01,
+    stages=[Span("record", 1.0, 1.001)],
+)
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nnot a key\n-----END RSA PRIVATE KEY-----\n"
 PASSWORD = "S3cret-Admin-Pw!"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ class Asking:
             response = case.call(verify=self._ca, headers=headers, timeout=30)
             last = f"{case.as_curl_command()}\n{response.status_code} {response.text}"
             self.seen[f"{case.method} {case.path}", response.status_code] += 1
-            case.validate_response(response, checks=checks)
+            if response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # refused, whatever is in it
+                case.validate_response(response, checks=checks)
             assert token or not case.path.startswith("/v1/") or response.status_code in {400, 401, 404}
 
         try:

@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientError, web
+from aiohttp.test_utils import TestServer
 
 from broker.emulator import parse_faults
 from broker.observability.metrics import GAUGES
 from broker.stages import STAGES
 from tests.end_to_end.conftest import run_broker
 from tests.end_to_end.places import LINUX, Place, a_place, eventually
+from tests.observability.test_tracing import Collector
 
 INSTANCES = [{**LINUX, "name": "web-1"}]
 
@@ -140,7 +142,7 @@ async def test_every_number_is_on_the_page_and_names_nobody(place: Place) -> Non
         async with service.session.get(f"{service.url}/metrics") as answer:
             page = await answer.text()
     for name in GAUGES:
-        if name != "audit_anchor_late_seconds":  # there is none
+        if name not in {"audit_anchor_late_seconds", "trace_spans_lost"}:  # there is no anchor and no collector
             assert re.search(rf"^broker_{name}(\{{.*\}})? ", page, re.MULTILINE), name
     for name in STAGES:
         if name != "unsealing":
@@ -361,3 +363,27 @@ async def test_init_on_an_empty_folder_writes_settings_to_fill_in(tmp_path: Path
     checked = await run_broker(["check"], environment, tmp_path)
     assert checked.code == 1
     assert "PROBLEM  audit" not in checked.out
+
+
+async def test_traces_reach_a_collector_and_name_nobody(place: Place) -> None:
+    collector = Collector()
+    application = web.Application()
+    application.router.add_post("/v1/traces", collector.take)
+    server = TestServer(application)
+    await server.start_server()
+    place.environment["BROKER__TRACES__ENDPOINT"] = str(server.make_url("/v1/traces"))
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with place.serving() as service:
+        for token in (place.token, "forged"):
+            headers = {"Authorization": f"Bearer {token}", "traceparent": parent}
+            address = f"{service.url}/v1/credentials"
+            async with service.session.post(address, json={"instance": "web-1"}, headers=headers) as response:
+                await response.read()
+        assert await service.stop() == 0
+    await server.close()
+    asked = [span for span in collector.spans if span.name == "POST /v1/credentials"]
+    assert [span.trace_id.hex() == parent[3:35] for span in asked] == [True, False]  # a stranger's is not believed
+    inside = {span.name for span in collector.spans if span.parent_span_id == asked[0].span_id}
+    assert inside == {"authentication", "decision", "record", "lightsail", "unsealing"}
+    told = "".join(map(str, collector.spans))
+    assert not [word for word in ("web-1", "alice", "main", place.token[:20]) if word in told]

@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient
 
 from broker.model import Health
 from broker.observability import Metrics
-from broker.stages import Span
+from tests.doubles.web import ANSWERED
 from tests.web.conftest import GOOD, Hall
 
 
@@ -50,6 +50,6 @@ def test_readiness_of_every_component_is_a_number() -> None:
 
 def test_the_numbers_of_two_services_do_not_mix() -> None:
     first, second = Metrics(), Metrics()
-    first.request("/healthz", "GET", 200, "", 0.01, [Span("record", 0.0, 0.001)])
-    assert b"/healthz" in first.page([])
-    assert b"/healthz" not in second.page([])
+    first.request(ANSWERED)
+    assert b"/v1/instances" in first.page([])
+    assert b"/v1/instances" not in second.page([])
