@@ -85,6 +85,10 @@ sbom: $(VENV)/dev.stamp  ## Write down every part of the service, with its hashe
 	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 	@echo dist/sbom.json
 
+.PHONY: release
+release: $(VENV)/dev.stamp sbom  ## Build wheel and sdist, and the hashes of all that is in dist/ for a signature
+	@$(BIN)/python deploy/release dist
+
 .PHONY: licences
 licences: $(VENV)/dev.stamp  ## List under which licence each part of the service is
 	@$(BIN)/python deploy/licences
