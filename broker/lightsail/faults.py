@@ -47,16 +47,9 @@ _THROTTLED = frozenset(
     }
 )
 _SETTING_UP = frozenset({"AccountSetupInProgressException", "RegionSetupInProgressException"})
-_DOWN = frozenset(
-    {
-        "ServiceException",
-        "InternalFailure",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-    }
-)
+_TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
+_DOWN = _TIMED_OUT | {"ServiceException", "InternalFailure", "ServiceUnavailable", "ServiceUnavailableException"}
+_TRANSIENT_STATUS = frozenset({500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +103,14 @@ def error_code(failure: BaseException) -> str:
     """Answer AWS's code of a failed call; empty when the failure is none of AWS's."""
     code = str(failure.response.get("Error", {}).get("Code", "")) if isinstance(failure, ClientError) else ""
     return code if _SOUND_CODE.fullmatch(code) else ""
+
+
+def is_transient(failure: BaseException) -> bool:
+    """Tell whether AWS refused a call, and may serve the same call in a moment: throttling, and the 5xx of gateways."""
+    if not isinstance(failure, ClientError):
+        return False
+    status = failure.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status in _TRANSIENT_STATUS or error_code(failure) in _THROTTLED | _TIMED_OUT
 
 
 def never_sent(failure: BaseException) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -18,8 +18,9 @@ from broker.lightsail import listings, minting, responses
 from broker.lightsail.breaker import Breaker
 from broker.lightsail.faults import translate
 from broker.lightsail.members import Members
+from broker.lightsail.minting import Minter
 from broker.lightsail.quiet import silence_sdk_logging
-from broker.lightsail.session import Account, AccountSession, Identity, Tuning, signed
+from broker.lightsail.session import Account, AccountSession, Identity, Tuning, signed, user_agent
 from broker.model import Measure, utc_now
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Line:
     """What one region is called by."""
 
     client: LightsailClient
+    minter: Minter
     credentials: RenewableCredentials
     breaker: Breaker
 
@@ -85,10 +87,10 @@ class Gateway:
         """Create the clients; does not call AWS yet, so it succeeds while AWS is out of reach."""
         silence_sdk_logging()
         for name, session in self._sessions.items():
-            for region, client in (await session.start()).items():
-                minting.watch(client)
+            for region, (client, http) in (await session.start()).items():
+                minter = Minter(client, http, session.credentials, user_agent())
                 breaker = Breaker(self._tuning.max_connections)
-                self._lines[name, region] = _Line(client, session.credentials, breaker)
+                self._lines[name, region] = _Line(client, minter, session.credentials, breaker)
         silence_sdk_logging()  # the clients' modules were loaded meanwhile, and so were their loggers
 
     async def close(self) -> None:
@@ -119,12 +121,9 @@ class Gateway:
         ref = instance.ref
         with minting.tallied() as tally:
             answer = await self._call(
-                ref.account,
-                ref.region,
-                minting.OPERATION,
-                lambda client: client.get_instance_access_details(instanceName=ref.name, protocol=protocol.value),
+                ref.account, ref.region, minting.OPERATION, lambda line: line.minter.mint(ref.name, protocol, tally)
             )
-            return replace(responses.access_details(answer, ref, protocol), attempts=tally.attempts)
+            return responses.access_details(answer, ref, protocol, attempts=tally.attempts, request_id=tally.request_id)
 
     async def instances(self, account: str, region: str) -> tuple[InstanceRecord, ...]:
         """Answer all instances of a region (GetInstances). One that cannot be read is left out, and logged."""
@@ -169,8 +168,8 @@ class Gateway:
         read: Callable[[object], Record],
         pages: Callable[[LightsailClient], AsyncIterable[object]],
     ) -> tuple[Record, ...]:
-        def fetch(client: LightsailClient) -> Awaitable[list[object]]:
-            return _all_items(pages(client), what.member)
+        def fetch(line: _Line) -> Awaitable[list[object]]:
+            return _all_items(pages(line.client), what.member)
 
         items = await self._call(what.account, what.region, what.operation, fetch)
         records, faults = listings.readable(items, read)
@@ -179,13 +178,13 @@ class Gateway:
         return records
 
     async def _call(
-        self, account: str, region: str, operation: str, call: Callable[[LightsailClient], Awaitable[Answer]]
+        self, account: str, region: str, operation: str, call: Callable[[_Line], Awaitable[Answer]]
     ) -> Answer:
         line = self._lines.get((account, region))
         if line is None:
             raise UpstreamError("this account and region are not configured, or the gateway is closed")
         with line.breaker.call():
-            return await self._bounded(operation, partial(signed, line.credentials, partial(call, line.client)))
+            return await self._bounded(operation, partial(signed, line.credentials, partial(call, line)))
 
     async def _bounded(self, operation: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Bound the call in time and translate its failure, which itself goes no further: it may hold a body."""

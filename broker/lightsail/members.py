@@ -17,6 +17,8 @@ from broker.errors import UpstreamError
 
 ANY_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_NUMBER = 1_000_000_000
+_LAST_SECOND = 253_402_300_799
+"""9999-12-31T23:59:59Z, the last that there is a date for."""
 
 
 class Members:
@@ -79,13 +81,15 @@ class Members:
         return Members(self._value.get(name), f"{self.where}.{name}")
 
     def moment(self, name: str) -> datetime | None:
-        """Answer a point in time in UTC; None when it is absent. botocore gives aware datetimes in the local zone."""
+        """Answer a point in time in UTC; None when it is absent. AWS gives seconds since 1970, the SDK datetimes."""
         value = self._value.get(name)
         if value is None:
             return None
-        if not isinstance(value, datetime) or value.tzinfo is None:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
             self.fault(name, "is not a point in time")
-        return value.astimezone(UTC)
+        return datetime.fromtimestamp(value, UTC)
 
     def fault(self, name: str, what: str) -> NoReturn:
         """Refuse the structure."""

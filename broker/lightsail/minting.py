@@ -1,28 +1,43 @@
-"""The one call that mints: every attempt is counted, and none follows one that AWS may have served.
+"""The one call that mints, GetInstanceAccessDetails: every attempt stands here, and none follows one that was served.
 
-Works through the SDK's own events of GetInstanceAccessDetails (`before-send`, `before-parse`, `needs-retry`).
-Throttling, 5xx answers and connections that were never made are left to the SDK's standard retries; what was sent and
-not answered is not sent again, since AWS may have minted. Lists are not concerned.
+It is signed by the SDK's signer, with the SDK's credentials, over the connections of the SDK's own client, by the names
+in the SDK's model of Lightsail; what it leaves out is the machinery between them, which hides how often a call is sent
+and takes three times as long as the call. Lists go through the client as usual.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from contextvars import ContextVar
+import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError
+from botocore.parsers import create_parser
+from botocore.retries.quota import RetryQuota
 
 from broker.errors import BrokerError
-from broker.lightsail.faults import never_sent
+from broker.lightsail.faults import is_transient, never_sent
 from broker.lightsail.responses import sound_request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from types_aiobotocore_lightsail import LightsailClient
 
-OPERATION = "GetInstanceAccessDetails"
-_EVENT = f"lightsail.{OPERATION}"
+    from broker.lightsail.credentials import RenewableCredentials
+    from broker.lightsail.transport import BoundedHttpSession
+    from broker.model import Protocol
+
+OPERATION: Final = "GetInstanceAccessDetails"
+TOTAL_ATTEMPTS: Final = 3
+_RETRY_COST: Final = 5
+"""Of the SDK's quota of 500: a hundred retries, then each answer that is good earns a part of one."""
+_FAILED: Final = 300
 
 
 @dataclass(slots=True)
@@ -32,53 +47,92 @@ class Tally:
     attempts: int = 0
     request_id: str = ""
 
-
-_TALLY: ContextVar[Tally] = ContextVar("tally")
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Keep `x-amzn-RequestId`, also when the body that follows cannot be read: it may be a credential."""
+        self.request_id = sound_request_id(headers.get("x-amzn-requestid")) or self.request_id
 
 
 @contextlib.contextmanager
 def tallied() -> Iterator[Tally]:
     """Tally the minting call that is made inside; a BrokerError carries the tally out."""
-    token = _TALLY.set(Tally())
+    tally = Tally()
     try:
-        yield _TALLY.get()
+        yield tally
     except BrokerError as failure:
-        failure.attempts = _TALLY.get().attempts
-        failure.upstream_request_id = _TALLY.get().request_id
+        failure.attempts, failure.upstream_request_id = tally.attempts, tally.request_id
         raise
-    finally:
-        _TALLY.reset(token)
 
 
-def watch(client: LightsailClient) -> None:
-    """Tally the minting calls of this client, and keep the SDK from sending one again that may have been served."""
-    client.meta.events.register_first(f"before-send.{_EVENT}", _count)
-    client.meta.events.register_first(f"needs-retry.{_EVENT}", _give_up_if_served)
-
-
-def _count(**_: object) -> None:
-    _TALLY.get().attempts += 1
-
-
-def note_request_id(target: str, headers: Mapping[str, str]) -> None:
-    """Keep `x-amzn-RequestId` of a minting call, also when the body is cut off or unreadable: it may be a credential.
+class Minter:
+    """Mints in one region.
 
     Args:
-        target: X-Amz-Target of the request.
-        headers: of the answer, whatever their case.
+        client: The SDK's client of that region, for what it knows of Lightsail.
+        http: Its connections, which its lists keep warm.
+        credentials: What to sign with.
+        user_agent: What CloudTrail shows as the caller's program.
+        sleep: Waits so many seconds.
     """
-    tally = _TALLY.get(None)
-    if tally is not None and target.endswith(f".{OPERATION}"):
-        tally.request_id = sound_request_id(headers.get("x-amzn-requestid")) or tally.request_id
 
+    def __init__(
+        self,
+        client: LightsailClient,
+        http: BoundedHttpSession,
+        credentials: RenewableCredentials,
+        user_agent: str,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        model = client.meta.service_model
+        self._url = f"{client.meta.endpoint_url.rstrip('/')}/"
+        self._scope = model.signing_name, client.meta.region_name
+        self._headers = {
+            "X-Amz-Target": f"{model.metadata['targetPrefix']}.{OPERATION}",
+            "Content-Type": f"application/x-amz-json-{model.metadata['jsonVersion']}",
+            "User-Agent": user_agent,
+        }
+        self._shape = model.shape_for(f"{OPERATION}Result")
+        self._errors = create_parser(model.metadata["protocol"])
+        self._http = http
+        self._credentials = credentials
+        self._sleep = sleep
+        self._quota = RetryQuota()
 
-def _give_up_if_served(caught_exception: Exception | None, **_: object) -> None:
-    """Raise what ended an attempt without an answer, before the SDK's own handler decides to send another.
+    async def mint(self, instance: str, protocol: Protocol, tally: Tally) -> object:
+        """Answer AWS's answer as JSON, not looked at yet.
 
-    A handler cannot veto a retry by what it returns; raising is how botocore's own handlers do it.
-    """
-    if caught_exception is None:
-        return
-    if not never_sent(caught_exception):
-        raise caught_exception
-    _TALLY.get().attempts -= 1
+        Throttling, 5xx answers and connections that were never made are waited out as the SDK's standard mode does;
+        what was sent and not answered is not sent again, since AWS may have minted.
+
+        Raises:
+            ClientError: AWS refused, also the last time.
+            Exception: whatever else the SDK's transport, credentials or a body that is no JSON raise.
+        """
+        body = orjson.dumps({"instanceName": instance, "protocol": protocol.value})
+        tried = spent = 0
+        while True:
+            tried += 1
+            try:
+                answer = await self._attempt(body, tally)
+            except Exception as failure:
+                again = tried < TOTAL_ATTEMPTS and (is_transient(failure) or never_sent(failure))
+                if not again or not self._quota.acquire(_RETRY_COST):
+                    raise
+            else:
+                self._quota.release(spent or 1)
+                return answer
+            spent = _RETRY_COST
+            await self._sleep(random.random() * 2 ** (tried - 1))  # noqa: S311 - jitter is no secret
+
+    async def _attempt(self, body: bytes, tally: Tally) -> object:
+        request = AWSRequest("POST", self._url, self._headers, body)
+        SigV4Auth(await self._credentials.get_frozen_credentials(), *self._scope).add_auth(request)
+        tally.attempts += 1
+        try:
+            response, content = await self._http.exchange(request.prepare(), tally.note)
+        except Exception as failure:
+            tally.attempts -= never_sent(failure)
+            raise
+        if response.status_code < _FAILED:
+            return orjson.loads(content)
+        told = {"status_code": response.status_code, "headers": response.headers, "body": content}
+        raise ClientError(self._errors.parse(told, self._shape), OPERATION)

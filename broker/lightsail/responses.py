@@ -25,15 +25,16 @@ _ANYTHING = re.compile(r".*", re.DOTALL)
 _MAX_KEY, _MAX_CERTIFICATE, _MAX_CIPHERTEXT, _MAX_ADDRESSES = 16 * 1024, 16 * 1024, 8 * 1024, 32
 
 
-def access_details(answer: object, instance: InstanceRef, protocol: Protocol) -> AccessDetails:
-    """Read the answer to a question for `instance` and `protocol`.
+def access_details(
+    answer: object, instance: InstanceRef, protocol: Protocol, *, attempts: int = 1, request_id: str = ""
+) -> AccessDetails:
+    """Read the answer to a question for `instance` and `protocol`; the rest is what is known of the call.
 
     Raises:
         PasswordNotReady: Windows has not made its password yet.
         UpstreamError: a member is missing, malformed, too large, or not an answer to this question.
     """
-    outer = Members(answer, "answer")
-    members = outer.inside("accessDetails")
+    members = Members(answer, "answer").inside("accessDetails")
     _echoes(members, "instanceName", instance.name)
     _echoes(members, "protocol", protocol.value)
     return AccessDetails(
@@ -44,14 +45,9 @@ def access_details(answer: object, instance: InstanceRef, protocol: Protocol) ->
         ipv6_addresses=tuple(_ipv6(item) for item in members.items("ipv6Addresses", limit=_MAX_ADDRESSES)),
         host_keys=tuple(host_key(item) for item in members.items("hostKeys", limit=MAX_HOST_KEYS)),
         material=_ssh_key_pair(members) if protocol is Protocol.SSH else _password(members),
-        upstream_request_id=request_id(answer),
+        upstream_request_id=request_id,
+        attempts=attempts,
     )
-
-
-def request_id(answer: object) -> str:
-    """Answer the `x-amzn-RequestId` that botocore keeps beside the members; empty when there is no sound one."""
-    metadata = answer.get("ResponseMetadata") if isinstance(answer, dict) else None
-    return sound_request_id(metadata.get("RequestId") if isinstance(metadata, dict) else None)
 
 
 def sound_request_id(value: object) -> str:

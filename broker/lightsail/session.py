@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -20,6 +20,7 @@ from broker.errors import UpstreamError
 from broker.lightsail.credentials import Loaded, RenewableCredentials
 from broker.lightsail.faults import EXPIRED, error_code
 from broker.lightsail.members import Members
+from broker.lightsail.minting import TOTAL_ATTEMPTS
 from broker.lightsail.transport import BoundedHttpSession
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ ROLE_SESSION = "lightsail-broker"
 """RoleSessionName and SourceIdentity: what CloudTrail shows beside every call of ours."""
 ROLE_SECONDS = 3600
 """The longest that AWS grants when one role assumes another."""
-_TOTAL_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +68,15 @@ class Tuning:
     """aiobotocore's own 12 s would make a quiet broker pay for DNS, TCP and TLS on every call."""
     max_connections: int = 256
 
-    def config(self) -> AioConfig:
+    def config(self, http_session: type[BoundedHttpSession] | _Kept = BoundedHttpSession) -> AioConfig:
         """Answer the SDK's settings. Nothing in the environment adds a proxy or moves the endpoint."""
         return AioConfig(
             connector_args={"keepalive_timeout": self.keepalive},
-            http_session_cls=BoundedHttpSession,
+            http_session_cls=http_session,  # type: ignore[arg-type]  # it is only ever called
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             max_pool_connections=self.max_connections,
-            retries={"mode": "standard", "total_max_attempts": _TOTAL_ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": TOTAL_ATTEMPTS},
             user_agent=user_agent(),
             parameter_validation=False,
             proxies={},
@@ -100,11 +100,22 @@ def user_agent() -> str:
         return "lightsail-credential-broker/0"
 
 
+class _Kept:
+    """Makes the HTTP session of one client of the SDK, and keeps hold of it."""
+
+    session: BoundedHttpSession
+
+    def __call__(self, **options: Any) -> BoundedHttpSession:  # noqa: ANN401 - whatever the SDK says
+        self.session = BoundedHttpSession(**options)
+        return self.session
+
+
 class AccountSession:
     """The clients of one account, and the credentials that they sign with."""
 
     def __init__(self, account: Account, tuning: Tuning, clock: Clock) -> None:
         self._account = account
+        self._tuning = tuning
         self._config = tuning.config()
         self._deadline = tuning.deadline
         self._clock = clock
@@ -113,13 +124,15 @@ class AccountSession:
         self.credentials = RenewableCredentials(self._load_role, clock) if account.role_arn else self._source
         self._sts: STSClient | None = None
 
-    async def start(self) -> dict[str, LightsailClient]:
-        """Answer one client per region, alive until `close`; the first request of each opens its connection."""
+    async def start(self) -> dict[str, tuple[LightsailClient, BoundedHttpSession]]:
+        """Answer one client per region, with its connections, alive until `close`; the first request opens one."""
         session = _session(self.credentials)
         clients = {}
         for region in self._account.regions:
-            creating = session.client("lightsail", region, endpoint_url=self._endpoint, config=self._config)
-            clients[region] = await self._stack.enter_async_context(creating)
+            http = _Kept()
+            config = self._tuning.config(http)
+            creating = session.client("lightsail", region, endpoint_url=self._endpoint, config=config)
+            clients[region] = await self._stack.enter_async_context(creating), http.session
         if self._account.role_arn:
             self._sts = await self._stack.enter_async_context(self._sts_client(self._source))
         return clients

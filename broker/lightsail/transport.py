@@ -9,9 +9,9 @@ from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
-from broker.lightsail.minting import note_request_id
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from botocore.awsrequest import AWSPreparedRequest
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -33,10 +33,22 @@ class BoundedHttpSession(AIOHTTPSession):
         self, request: AWSPreparedRequest
     ) -> AioAWSResponse:
         """Send one signed request and read its answer, as the base class does but for the bounds."""
+        response, body = await self.exchange(request)
+        response.raw = _Body(body)
+        return response
+
+    async def exchange(
+        self, request: AWSPreparedRequest, note: Callable[[Mapping[str, str]], None] | None = None
+    ) -> tuple[AioAWSResponse, bytes]:
+        """Send one signed request; answer the answer and its body.
+
+        `note` is told the answer's headers before its body is read, which may fail.
+        """
         request.stream_output = True  # leaves the body for us to read
         response = await super().send(request)  # type: ignore[arg-type]  # as above
         raw = cast("aiohttp.ClientResponse", response.raw)
-        note_request_id(_text(request.headers.get("X-Amz-Target")), raw.headers)
+        if note:
+            note(raw.headers)
         try:
             body = await _read(raw)
         except TimeoutError as failure:
@@ -45,12 +57,7 @@ class BoundedHttpSession(AIOHTTPSession):
             raise ConnectionClosedError(endpoint_url=request.url, error=failure) from failure
         finally:
             raw.close()  # does nothing to a connection that went back to the pool at the end of the body
-        response.raw = _Body(body)
-        return cast("AioAWSResponse", response)  # as above
-
-
-def _text(header: object) -> str:
-    return header.decode("latin-1") if isinstance(header, bytes) else str(header)
+        return cast("AioAWSResponse", response), body  # as above
 
 
 async def _read(raw: aiohttp.ClientResponse) -> bytes:

@@ -403,7 +403,7 @@ async def test_the_environment_names_no_endpoint(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     session = AccountSession(Account(name="main", regions=("eu-west-1",)), QUICK, utc_now)
     clients = await session.start()
-    assert clients["eu-west-1"].meta.endpoint_url == "https://lightsail.eu-west-1.amazonaws.com"
+    assert clients["eu-west-1"][0].meta.endpoint_url == "https://lightsail.eu-west-1.amazonaws.com"
     await session.close()
 
 

@@ -62,7 +62,6 @@ async def failure_of(gateway: Gateway) -> BrokerError:
         {"accessDetails": DETAILS | {"hostKeys": [7]}},
         {"accessDetails": DETAILS | {"instanceName": "web-2"}},
         {"accessDetails": DETAILS | {"username": ["ec2-user"]}},
-        {"accessDetails": DETAILS | {"passwordData": "x"}},
         gzip.compress(b"{}", mtime=0),
     ],
 )

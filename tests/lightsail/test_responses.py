@@ -71,7 +71,7 @@ def rdp() -> dict[str, Any]:
 
 
 def read(details: object, protocol: Protocol = Protocol.SSH) -> AccessDetails:
-    return access_details({"accessDetails": details, "ResponseMetadata": {"RequestId": "a-1"}}, REF, protocol)
+    return access_details({"accessDetails": details}, REF, protocol, attempts=2, request_id="a-1")
 
 
 def test_a_sound_ssh_answer_is_read_as_it_is() -> None:
@@ -84,7 +84,7 @@ def test_a_sound_ssh_answer_is_read_as_it_is() -> None:
     assert details.material.expires_at == datetime(2026, 1, 31, 9, 43, tzinfo=UTC)
     assert details.material.expires_at.tzinfo is UTC
     assert details.host_keys[0].sha256 == hashlib.sha256(base64.b64decode(host_key()["publicKey"])).hexdigest()
-    assert details.upstream_request_id == "a-1"
+    assert (details.upstream_request_id, details.attempts) == ("a-1", 2)
 
 
 def test_what_an_answer_may_leave_out_is_left_out() -> None:
