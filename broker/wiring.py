@@ -29,6 +29,7 @@ from broker.audit.indexing import Indexer
 from broker.audit.keyfiles import derived_key, load_signer
 from broker.audit.log import AuditLog
 from broker.audit.operators import operator_log as open_for_operator
+from broker.audit.pins import Pins
 from broker.audit.review import Review
 from broker.audit.spool import Append, Spool
 from broker.audit.stores import Store, StoreError, opening
@@ -395,7 +396,7 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
             gateway=gateway,
             vault=vault,
             ledger=log,
-            host_keys=views,
+            host_keys=Pins(views, log) if nearby else views,
             delivery=credential,
             clock=clock,
         )
@@ -503,7 +504,7 @@ def numbers(log: AuditLog, *others: Measured) -> Metrics:
     """Count what is written, and ask everybody else for their numbers when somebody reads the page."""
     metrics = Metrics(__version__)
     metrics.watch(lines_lost, *(each.measures for each in (log, *others)))
-    log.written = metrics.event
+    log.tell(metrics.event)
     return metrics
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -47,8 +48,10 @@ class Pace:
 class _Waiting(NamedTuple):
     """An event on its way, and who waits for it."""
 
+    event: Event
     document: Document
     future: asyncio.Future[Receipt]
+    until: float
     after: int | None = None
 
 
@@ -87,6 +90,8 @@ class AuditLog:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._pending = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._stopping = False
         self._condemned = ""
@@ -94,8 +99,7 @@ class AuditLog:
         self._thread = threading.Thread(target=self._write_until_stopped, name="audit-writer", daemon=True)
         self._tending: asyncio.Task[None] | None = None
         self._sealed, self._sealed_at = -1, monotonic()
-        self.written: Callable[[Event], object] = _ignore
-        """Told of every event that somebody waited for, once it is durable."""
+        self._told: list[Callable[[Event], object]] = []
 
     @classmethod
     async def open(
@@ -135,6 +139,10 @@ class AuditLog:
         log._tending = asyncio.create_task(log._tend())
         return log
 
+    def tell(self, whom: Callable[[Event], object]) -> None:
+        """Tell somebody of every event that is appended, as soon as it is durable and before who waits for it."""
+        self._told.append(whom)
+
     async def append(self, event: Event, *, after: int | None = None) -> Receipt:
         """Write one event; answers when it is durable. Giving up the wait does not take the event back.
 
@@ -153,22 +161,11 @@ class AuditLog:
             raise AuditUnavailable("too many events wait to be written", retry_after=1)
         if self._stalled():
             raise AuditUnavailable(_SILENT, retry_after=1)
-        future = self._enqueue(event, after)
-        try:
-            answered, _ = await asyncio.wait((future,), timeout=self._pace.append_deadline)
-        except asyncio.CancelledError:
-            future.add_done_callback(partial(self._after_giving_up, event))
-            raise
-        if not answered:
-            future.add_done_callback(partial(self._after_giving_up, event))
-            raise AuditUnavailable(_SILENT, retry_after=1)
-        receipt = future.result()
-        self.written(event)
-        return receipt
+        return await self._enqueue(event, after)
 
-    def _after_giving_up(self, event: Event, future: asyncio.Future[Receipt]) -> None:
-        """Write what became of an event for which nobody waited any more, once it is durable."""
-        if future.cancelled() or future.exception() or self._stopping:
+    def _after_giving_up(self, event: Event) -> None:
+        """Write what became of an event that is durable, but for which nobody waits any more."""
+        if self._stopping:
             return
         if outcome := given_up(event):
             with suppress(AuditUnavailable):
@@ -184,9 +181,22 @@ class AuditLog:
         except (TypeError, ValueError) as problem:
             raise AuditUnavailable(f"an event cannot be written: {problem}") from problem
         future: asyncio.Future[Receipt] = self._loop.create_future()
+        waiting = _Waiting(event, members, future, self._loop.time() + self._pace.append_deadline, after)
         self._pending += 1
-        self._queue.put(_Waiting(members, future, after))
+        self._waiting.append(waiting)
+        if self._timer is None:
+            self._timer = self._loop.call_at(waiting.until, self._give_up)
+        self._queue.put(waiting)
         return future
+
+    def _give_up(self) -> None:
+        """Let nobody wait beyond their deadline. One timer serves all: who came first has the first deadline."""
+        now = self._loop.time()
+        while self._waiting and (self._waiting[0].until <= now or self._waiting[0].future.done()):
+            future = self._waiting.popleft().future
+            if not future.done():
+                future.set_exception(AuditUnavailable(_SILENT, retry_after=1))
+        self._timer = self._loop.call_at(self._waiting[0].until, self._give_up) if self._waiting else None
 
     async def checkpoint(self) -> str:
         """Seal what is new and answer the newest signed note.
@@ -391,13 +401,20 @@ class AuditLog:
     ) -> None:
         """Wake all who waited for a batch, in one step of the event loop."""
         self._pending -= len(batch)
-        for (_, future, _), outcome in zip(batch, outcomes, strict=True):
-            if future.done():  # cancelled; the event is in the log all the same
-                continue
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            is_alone = waiting.future.done()  # cancelled or too late; the event is in the log all the same
             if not isinstance(outcome, Place):
-                future.set_exception(outcome)
+                if not is_alone:
+                    waiting.future.set_exception(outcome)
+                continue
+            for told in self._told:
+                told(waiting.event)
+            if is_alone:
+                self._after_giving_up(waiting.event)
             elif moment:
-                future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
+                waiting.future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
 
 
 def given_up(event: Event) -> Event | None:
@@ -409,10 +426,6 @@ def given_up(event: Event) -> Event | None:
     details = {name: value for name, value in event.details.items() if name == "thread"}
     told = replace(event, event=closing, outcome="failure", error=error, credential=None, expires_at=None)
     return replace(told, details=details)
-
-
-def _ignore(_: Event) -> None:
-    """Nobody counts."""
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:
