@@ -425,12 +425,15 @@ class Opened:
     """What people should know about this credential, found while opening it."""
 
 
+Outcome = Literal["success", "failure", "denied", "unknown"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of the audit log, before it has a place and a time in it. Holds no secret by construction."""
 
     event: str
-    outcome: Literal["success", "failure", "denied", "unknown"]
+    outcome: Outcome
     request_id: str = ""
     actor: Caller | None = None
     source: Source | None = None

@@ -39,12 +39,19 @@ def measured() -> Iterator[list[Span]]:
         _spans.reset(before)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class stage:  # noqa: N801 - used like a function, as the standard library's `suppress` is
     """Be at a stage. It costs next to nothing where nobody measures."""
-    began = perf_counter()
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_began", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._began = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """End, also by an error."""
         if (spans := _spans.get()) is not None:
-            spans.append(Span(name, began, perf_counter()))
+            spans.append(Span(self._name, self._began, perf_counter()))

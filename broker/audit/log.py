@@ -17,7 +17,7 @@ from functools import partial
 from os import getpid
 from queue import Empty, SimpleQueue
 from socket import gethostname
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple, Self, TypeVar
 
 from broker.audit.checkpoints import Signer
@@ -37,6 +37,8 @@ class Pace:
 
     queue_limit: int = 1024
     batch_limit: int = 256
+    linger: float = 0.002
+    """Seconds that the writer waits for more while events come together: a commit costs much, another event little."""
     watch_interval: float = 2.0
     checkpoint_interval: float = 60.0
     checkpoint_events: int = 16_384
@@ -96,6 +98,7 @@ class AuditLog:
         self._stopping = False
         self._condemned = ""
         self._busy_since = 0.0
+        self._crowded = False
         self._thread = threading.Thread(target=self._write_until_stopped, name="audit-writer", daemon=True)
         self._tending: asyncio.Task[None] | None = None
         self._sealed, self._sealed_at = -1, monotonic()
@@ -347,6 +350,7 @@ class AuditLog:
         while not stopped:
             batch, then = self._next_batch()
             self._busy_since = monotonic()
+            self._crowded = len(batch) > 1 and self._pace.linger > 0
             if batch:
                 self._write(batch)
             if isinstance(then, _Errand):
@@ -359,6 +363,8 @@ class AuditLog:
         """Answer the events that wait, up to the limit, and what cut them short."""
         batch: list[_Waiting] = []
         item: _Item = self._queue.get()
+        if self._crowded:
+            sleep(self._pace.linger)
         while isinstance(item, _Waiting):
             batch.append(item)
             if len(batch) == self._pace.batch_limit:

@@ -7,6 +7,7 @@ Everything is built as JSON, never as Cedar text, so a name with quotes, backsla
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Entity:
     document: str
 
 
+@lru_cache(maxsize=4096)
 def principal_entity(caller: Caller) -> Entity:
     """Describe a caller: `User::"issuer/subject"` or `Workload::"…"` in `Group::"issuer/group"`.
 

@@ -9,7 +9,7 @@ that AWS named when its first credential was issued, until somebody who may acce
 from __future__ import annotations
 
 from asyncio import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
@@ -43,6 +43,8 @@ from broker.model import (
     Action,
     Caller,
     Clock,
+    Credential,
+    CredentialFacts,
     CredentialRequest,
     Decision,
     Event,
@@ -52,6 +54,7 @@ from broker.model import (
     Lease,
     Obligation,
     Opened,
+    Outcome,
     Protocol,
     RequestContext,
     Source,
@@ -114,6 +117,62 @@ class Ruling:
     breaks_glass: bool = False
 
 
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """What is known of a request so far. It grows with every step, and each event tells all of it."""
+
+    asking: Asking
+    instance: Instance | None = None
+    protocol: Protocol | None = None
+    decision: Decision | None = None
+    breaks_glass: bool = False
+    lease: Lease | None = None
+    lease_id: str = ""
+    credential: CredentialFacts | None = None
+    upstream_request_id: str = ""
+    pins: tuple[str, ...] = ()
+    """The host keys that the instance is held to from now on, when this is its first credential."""
+    details: dict[str, str | int | tuple[str, ...]] = field(default_factory=dict)
+
+    def event(self, name: str, outcome: Outcome = "success", error: str = "") -> Event:
+        """Answer an event of this request."""
+        request = self.asking.request
+        return Event(
+            event=name,
+            outcome=outcome,
+            request_id=self.asking.request_id,
+            actor=self.asking.caller,
+            source=self.asking.source,
+            instance=self.instance.ref if self.instance else None,
+            tags=self.instance.tags if self.instance else {},
+            target="" if self.instance else request.instance,
+            protocol=self.protocol,
+            reason=request.reason,
+            ticket=request.ticket,
+            break_glass=self.breaks_glass,
+            decision=self.decision,
+            lease_id=self.lease_id,
+            expires_at=self.lease.expires_at if self.lease else None,
+            credential=self.credential,
+            upstream_request_id=self.upstream_request_id,
+            error=error,
+            details={**self.details},
+        )
+
+    def failed(self, error: BaseException) -> Event:
+        """Answer the event that closes this request without a credential."""
+        if isinstance(error, CancelledError):  # AWS may have minted, and nobody waited for the answer
+            return self.event("credential.failed", "unknown", "outcome_unknown")
+        if isinstance(error, BrokerError):
+            self.upstream_request_id = self.upstream_request_id or error.upstream_request_id
+            self.details |= _attempts(error.attempts)
+            if error.upstream_code:
+                self.details["upstream_code"] = error.upstream_code
+        return self.event(
+            "credential.failed", "failure", error.code if isinstance(error, BrokerError) else BrokerError.code
+        )
+
+
 class CredentialDesk:
     """Issues credentials. Holds no state of its own: everything that lasts is in the log."""
 
@@ -152,12 +211,34 @@ class CredentialDesk:
         A refusal leaves one `credential.denied`; a permit leaves `credential.requested` and then exactly one of
         `credential.issued` and `credential.failed`. An issue may be followed by `credential.withheld`.
         """
+        known = _Known(asking=asking, breaks_glass=asking.request.break_glass)
+        ruling = await self._permit(known)
+        known.lease_id, known.breaks_glass = uuid4().hex, ruling.breaks_glass
+        with stage(RECORD):
+            await self._begin(known)
+        try:
+            credential, lease = await self._make(known, ruling)
+        except BaseException as error:  # a request that is cancelled by a stop is closed too
+            await self._ledger.append(known.failed(error))
+            raise
+        if known.pins:
+            known.details["host_keys"] = known.pins
+        # The last gate: a credential whose event is not durable does not exist.
+        with stage(RECORD):
+            receipt = await self._ledger.append(known.event("credential.issued"))
+        if known.pins:
+            await self._confirm(known, ruling.instance.ref)
+        return Issued(credential=credential, lease=lease, decision=ruling.decision, receipt=receipt)
+
+    async def _permit(self, known: _Known) -> Ruling:
+        """Find what is meant and decide; raise the refusal, once it is recorded."""
+        asking = known.asking
         try:
             instance = await find(self._inventory, self._policies, asking, self._clock())
         except Denied as unknown:
-            raise await self._refuse(asking.event(""), unknown) from None
-        protocol = asking.request.protocol or instance.platform.protocol
-        known = replace(asking.event(""), instance=instance.ref, tags=instance.tags, target="", protocol=protocol)
+            raise await self._refuse(known, unknown) from None
+        known.instance = instance
+        known.protocol = protocol = asking.request.protocol or instance.platform.protocol
         if lock := self._locks.on(instance.ref):
             raise await self._refuse(known, self._locked(asking, instance, protocol, lock))
         try:
@@ -165,60 +246,48 @@ class CredentialDesk:
                 ruling = await self._rule(asking, instance, protocol)
         except (Denied, Upstream) as error:
             raise await self._refuse(known, error) from None
-        instance, decision, request = ruling.instance, ruling.decision, ruling.request
-        details: dict[str, str | int] = {"request": request.id} if request else {}
-        details |= self._age_of(instance)
-        known = replace(known, tags=instance.tags, decision=decision, details=details)
-        if not decision.allowed:
-            raise await self._refuse(known, refusal(decision))
-        if protocol is not instance.platform.protocol:
-            raise await self._refuse(known, unspoken(instance.platform))
+        known.instance, known.decision = ruling.instance, ruling.decision
+        known.details |= self._basis(ruling)
+        if not ruling.decision.allowed:
+            raise await self._refuse(known, refusal(ruling.decision))
+        if protocol is not ruling.instance.platform.protocol:
+            raise await self._refuse(known, unspoken(ruling.instance.platform))
+        return ruling
 
-        lease_id = uuid4().hex
-        with stage(RECORD):
-            known = await self._begin(replace(known, lease_id=lease_id, break_glass=ruling.breaks_glass), asking.caller)
-        try:
-            with stage(LIGHTSAIL):
-                access = await self._gateway.access_details(instance, protocol)
-            made = {**known.details, **_attempts(access.attempts)}
-            known = replace(known, upstream_request_id=access.upstream_request_id, details=made)
-            named = tuple(sorted({key.text for key in access.host_keys}))
-            pinned = await self._host_keys.pinned(instance.ref)
-            if pinned is not None and not pinned.issuperset(named):
-                known = replace(known, details={**known.details, "host_keys": named})
-                raise changed(instance.ref)  # noqa: TRY301 -- recorded as any other failure
-            with stage(UNSEALING):
-                opened = await self._vault.open(access, instance)
-            now = self._clock()
-            lease = Lease(id=lease_id, issued_at=now, expires_at=_end(now, asking.caller, decision, opened, request))
-            credential = self._delivery(instance, access, opened, lease_expires_at=lease.expires_at, now=now)
-            credential = replace(credential, warnings=(*credential.warnings, *_about_glass(asking, ruling)))
-        except BaseException as error:  # a request that is cancelled by a stop is closed too
-            await self._ledger.append(_failed(known, error))
-            raise
-        pins = {"host_keys": named} if named and pinned is None else {}
-        known = replace(
-            known,
-            event="credential.issued",
-            expires_at=lease.expires_at,
-            credential=opened.facts,
-            details={**known.details, **pins},
-        )
-        # The last gate: a credential whose event is not durable does not exist.
-        with stage(RECORD):
-            receipt = await self._ledger.append(known)
-        if pins:
-            await self._confirm(known, instance.ref, named)
-        return Issued(credential=credential, lease=lease, decision=decision, receipt=receipt)
+    async def _make(self, known: _Known, ruling: Ruling) -> tuple[Credential, Lease]:
+        """Have AWS mint, hold its answer to what is known of the instance, and put together what is handed over."""
+        asking, instance = known.asking, ruling.instance
+        with stage(LIGHTSAIL):
+            access = await self._gateway.access_details(instance, instance.platform.protocol)
+        known.upstream_request_id = access.upstream_request_id
+        known.details |= _attempts(access.attempts)
+        named = tuple(sorted({key.text for key in access.host_keys}))
+        pinned = await self._host_keys.pinned(instance.ref)
+        if pinned is None:
+            known.pins = named
+        elif not pinned.issuperset(named):
+            known.details["host_keys"] = named
+            raise changed(instance.ref)
+        with stage(UNSEALING):
+            opened = await self._vault.open(access, instance)
+        now = self._clock()
+        ends = _end(now, asking.caller, ruling.decision, opened, ruling.request)
+        lease = Lease(id=known.lease_id, issued_at=now, expires_at=ends)
+        credential = self._delivery(instance, access, opened, lease_expires_at=ends, now=now)
+        if warnings := _about_glass(asking, ruling):
+            credential = replace(credential, warnings=(*credential.warnings, *warnings))
+        known.lease, known.credential = lease, opened.facts
+        return credential, lease
 
-    async def _confirm(self, issued: Event, instance: InstanceRef, named: tuple[str, ...]) -> None:
+    async def _confirm(self, known: _Known, instance: InstanceRef) -> None:
         """Hold a first issue to the pins once more: of two at once, the one that is first in the log has pinned."""
         try:
-            if not (await self._host_keys.pinned(instance) or frozenset()).issuperset(named):
+            if not (await self._host_keys.pinned(instance) or frozenset()).issuperset(known.pins):
                 raise changed(instance)  # noqa: TRY301 -- recorded as any other reason to keep it
         except BaseException as error:
-            kept = _failed(replace(issued, credential=None, expires_at=None, details=_thread(issued)), error)
-            await self._ledger.append(replace(kept, event="credential.withheld", outcome="failure"))
+            known.lease = known.credential = None
+            known.details = {name: value for name, value in known.details.items() if name == "thread"}
+            await self._ledger.append(replace(known.failed(error), event="credential.withheld", outcome="failure"))
             raise
 
     async def preview(self, asking: Asking) -> Decision:
@@ -256,11 +325,12 @@ class CredentialDesk:
             return ruling
         return await self._decide(asking, await self._inventory.fresh(instance, bound), protocol)
 
-    def _age_of(self, instance: Instance) -> dict[str, int]:
-        """Answer, for the log, how many seconds ago AWS was asked for the tags that the policies looked at."""
-        if instance.read_at is None:
-            return {}
-        return {"tags_age": max(0, int((self._clock() - instance.read_at).total_seconds()))}
+    def _basis(self, ruling: Ruling) -> dict[str, str | int]:
+        """Answer, for the log, which request a ruling rests on, and how many seconds ago AWS was asked for the tags."""
+        on: dict[str, str | int] = {"request": ruling.request.id} if ruling.request else {}
+        if ruling.instance.read_at is None:
+            return on
+        return on | {"tags_age": max(0, int((self._clock() - ruling.instance.read_at).total_seconds()))}
 
     async def _decide(self, asking: Asking, instance: Instance, protocol: Protocol) -> Ruling:
         """Ask the policies; the glass is broken only for what they do not allow without."""
@@ -292,27 +362,26 @@ class CredentialDesk:
         decisions = (self._policies.decide(asking.caller, each, instance, context) for each in actions)
         return locked(lock) if any(decision.allowed for decision in decisions) else Denied("locked")
 
-    async def _begin(self, known: Event, caller: Caller) -> Event:
-        """Write the request down, durably, before anything is asked of AWS; answer what its end is to say."""
+    async def _begin(self, known: _Known) -> None:
+        """Write the request down, durably, before anything is asked of AWS."""
         try:
-            if known.break_glass:  # an emergency has its own bound: one, until somebody has looked at it
-                known = replace(known, details={**known.details, "thread": await self._glass.use(known, caller)})
-                await self._ledger.append(replace(known, event="credential.requested"))
+            if known.breaks_glass:  # an emergency has its own bound: one, until somebody has looked at it
+                known.details["thread"] = await self._glass.use(known.event(""), known.asking.caller)
+                await self._ledger.append(known.event("credential.requested"))
             else:
-                async with self._budgets.spending(known):
-                    await self._ledger.append(replace(known, event="credential.requested"))
+                requested = known.event("credential.requested")
+                async with self._budgets.spending(requested):
+                    await self._ledger.append(requested)
         except (ReviewRequired, BudgetExhausted) as refused:
-            raise await self._refuse(replace(known, lease_id=""), refused) from None
-        return known
+            known.lease_id = ""
+            raise await self._refuse(known, refused) from None
 
-    async def _refuse(self, event: Event, error: BrokerError) -> BrokerError:
+    async def _refuse(self, known: _Known, error: BrokerError) -> BrokerError:
         """Record a refusal, with what went wrong in the policies, and hand the error back, to be raised."""
-        errors = event.decision.errors if event.decision else ()
-        details = {**event.details, "policy_errors": errors} if errors else event.details
+        if known.decision and known.decision.errors:
+            known.details["policy_errors"] = known.decision.errors
         with stage(RECORD):
-            await self._ledger.append(
-                replace(event, event="credential.denied", outcome="denied", error=error.code, details=details)
-            )
+            await self._ledger.append(known.event("credential.denied", "denied", error.code))
         return error
 
 
@@ -321,25 +390,6 @@ def _about_glass(asking: Asking, ruling: Ruling) -> tuple[str, ...]:
     if not asking.request.break_glass:
         return ()
     return (GLASS_BROKEN,) if ruling.breaks_glass else (GLASS_WHOLE,)
-
-
-def _thread(event: Event) -> dict[str, str]:
-    return {"thread": str(event.details["thread"])} if "thread" in event.details else {}
-
-
-def _failed(event: Event, error: BaseException) -> Event:
-    if isinstance(error, CancelledError):  # AWS may have minted, and nobody waited for the answer
-        return replace(event, event="credential.failed", outcome="unknown", error="outcome_unknown")
-    failed = replace(event, event="credential.failed", outcome="failure", error=BrokerError.code)
-    if not isinstance(error, BrokerError):
-        return failed
-    upstream = {"upstream_code": error.upstream_code} if error.upstream_code else {}
-    return replace(
-        failed,
-        error=error.code,
-        upstream_request_id=event.upstream_request_id or error.upstream_request_id,
-        details={**event.details, **upstream, **_attempts(error.attempts)},
-    )
 
 
 def _attempts(number: int) -> dict[str, int]:

@@ -58,9 +58,9 @@ class Cached(Generic[Value]):
 
     def peek(self) -> Value | None:
         """Answer the value if it may be served; never waits, but begins to fetch when the value is not fresh."""
-        if self.age is None or self.age > self._stale:
+        if (age := self.age) is None or age > self._stale:
             return None
-        if self.age > self._fresh and not self.tried_within(self._fresh / 4):
+        if age > self._fresh and not self.tried_within(self._fresh / 4):
             self._flight.start()
         return self._value
 

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from broker.errors import Denied
 from broker.lightsail.catalogue import Catalogue
@@ -24,6 +24,15 @@ _log = logging.getLogger(__name__)
 COMPONENT = "lightsail"
 START_SECONDS = 2.0
 """The service waits so long for the first lists; what is slower goes on behind the scenes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Descriptions:
+    """The instances of a region as one listing and one catalogue tell of them, by name."""
+
+    read_at: datetime | None
+    catalogue: Catalogue
+    instances: dict[str, Instance] = field(default_factory=dict)
 
 
 class Inventory:
@@ -39,6 +48,7 @@ class Inventory:
         self._freshness = freshness or Freshness()
         self._regions = {place: Region(source, place, clock, self._freshness) for place in source.places}
         self._merged: tuple[tuple[Catalogue | None, ...], Catalogue] = ((), Catalogue())
+        self._described_by: dict[tuple[str, str], _Descriptions] = {}
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -160,24 +170,32 @@ class Inventory:
         if any(record.blueprint not in catalogue.blueprints for record in records):
             for region in self._regions.values():
                 region.reconsider_platforms()
-        described = [(record, catalogue.describe(record)) for record in records]
-        for record, instance in described:
-            if instance is None:
+        return tuple(filter(None, (self._described(record, catalogue) for record in records)))
+
+    def _described(self, record: InstanceRecord, catalogue: Catalogue) -> Instance | None:
+        """Describe an instance once for each listing of its region and each catalogue."""
+        place = record.ref.account, record.ref.region
+        read_at = self._regions[place].listing.fetched_at
+        known = self._described_by.get(place)
+        if known is None or known.read_at is not read_at or known.catalogue is not catalogue:
+            known = self._described_by[place] = _Descriptions(read_at, catalogue)
+        if (instance := known.instances.get(record.ref.name)) is None:
+            if (described := catalogue.describe(record)) is None:
                 _log.warning("%s is left out: nothing tells the platform of its blueprint", record.ref)
-        return tuple(
-            replace(instance, read_at=self._regions[record.ref.account, record.ref.region].listing.fetched_at)
-            for record, instance in described
-            if instance is not None
-        )
+                return None
+            instance = known.instances[record.ref.name] = replace(described, read_at=read_at)
+        return instance
 
     async def _catalogue(self) -> Catalogue:
         """Answer what all regions offer together; one that cannot say takes nothing from the others."""
         catalogues = [region.catalogue for region in self._regions.values()]
-        absent = [catalogue.get() for catalogue in catalogues if catalogue.peek() is None]
-        await asyncio.gather(*absent, return_exceptions=True)  # `health` tells why
         known = tuple(catalogue.peek() for catalogue in catalogues)
-        if not any(known):
-            return await catalogues[0].get()
+        if not all(known):
+            absent = [catalogue.get() for catalogue in catalogues if catalogue.peek() is None]
+            await asyncio.gather(*absent, return_exceptions=True)  # `health` tells why
+            known = tuple(catalogue.peek() for catalogue in catalogues)
+            if not any(known):
+                return await catalogues[0].get()
         if not _same(known, self._merged[0]):
             merged = Catalogue()
             for catalogue in known:

@@ -67,6 +67,14 @@ _EDGE_STATUS: dict[type[BrokerError], HTTPStatus] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """From where a request came, and under which address of ours."""
+
+    source: Source
+    service: str
+
+
 @dataclass(slots=True)
 class _Trace:
     """What the one log line of a request will say."""
@@ -124,22 +132,25 @@ class Edge:
             return await self._show(route, request, trace)
         if not isinstance(route, Guarded):
             self._check_origin(request, route)
-            return await _respond(await self._in_time(route.handler(await self._visit(route, request, trace))), request)
+            visit = await self._visit(route, request, self._arrival(request), trace)
+            return await _respond(await self._in_time(route.handler(visit)), request)
         # Who comes in is asked outside: strangers, and the keys of a slow issuer, take nobody's place inside.
-        source = self._source(request)
-        trace.caller = await self._doors.admit(self._presented(request), source, trace.request_id, route.path)
+        arrival = self._arrival(request)
+        presented = _presented(request, arrival.service)
+        trace.caller = await self._doors.admit(presented, arrival.source, trace.request_id, route.path)
         async with self._doors.admission:
-            visit = await self._visit(route, request, trace)
+            visit = await self._visit(route, request, arrival, trace)
             return await _respond(await self._in_time(route.handler(visit, trace.caller)), request)
 
     async def _show(self, route: SignedIn[Input, Input], request: web.Request, trace: _Trace) -> web.StreamResponse:
         """Let in who is signed in; their cookie goes on from now."""
-        source = self._source(request)
+        arrival = self._arrival(request)
         self._check_origin(request, route)
-        session = await self._doors.recognize(request.cookies.get(SESSION, ""), source, trace.request_id, route.path)
+        cookie = request.cookies.get(SESSION, "")
+        session = await self._doors.recognize(cookie, arrival.source, trace.request_id, route.path)
         trace.caller = session.caller
         async with self._doors.admission:
-            visit = await self._visit(route, request, trace)
+            visit = await self._visit(route, request, arrival, trace)
             if request.method != "GET":
                 self._doors.check_form(session, trace.form_token)
             answer = await self._in_time(route.handler(visit, session))
@@ -166,15 +177,17 @@ class Edge:
         }:
             raise InvalidToken(Fault.FOREIGN_FORM.value)
 
-    async def _visit(self, route: AnyRoute[Input, Input], request: web.Request, trace: _Trace) -> Visit[Input, Input]:
+    async def _visit(
+        self, route: AnyRoute[Input, Input], request: web.Request, arrival: _Arrival, trace: _Trace
+    ) -> Visit[Input, Input]:
         if isinstance(route, Page | SignedIn):
             body, trace.form_token = parsing.form(route.body, request.content_type, await self._read(request))
         else:
             body = parsing.body(route.body, request.content_type, await self._read(request))
         return Visit(
             request_id=trace.request_id,
-            source=self._source(request),
-            service=self._service(request),
+            source=arrival.source,
+            service=arrival.service,
             path=dict(request.match_info),
             query=parsing.query(route.query, _given(route, request.rel_url.query.items())),
             body=body,
@@ -183,21 +196,12 @@ class Edge:
             cookies=dict(request.cookies) if isinstance(route, Page) else {},
         )
 
-    def _presented(self, request: web.Request) -> Presented:
-        return Presented(
-            authorization=tuple(request.headers.getall("Authorization", [])),
-            dpop=tuple(request.headers.getall("DPoP", [])),
-            method=request.method,
-            url=self._service(request) + request.rel_url.raw_path,
-            certificate_sha256=_client_certificate(request),
-        )
-
     def _service(self, request: web.Request) -> str:
         return self._public_urls.of(request.host)
 
-    def _source(self, request: web.Request) -> Source:
+    def _arrival(self, request: web.Request) -> _Arrival:
         agent = _printable(request.headers.get("User-Agent", ""))[:200]
-        return Source(ip=self._source_ip(request), user_agent=agent)
+        return _Arrival(Source(ip=self._source_ip(request), user_agent=agent), self._service(request))
 
     def _source_ip(self, request: web.Request) -> str:
         peer = request.remote or "0.0.0.0"  # noqa: S104 - an address that matches nothing
@@ -215,6 +219,8 @@ class Edge:
             raise _UnsupportedEncoding
         if not request.can_read_body:
             return b""
+        if request.content.is_eof():  # it came with its head, as small ones do
+            return await request.read()
         try:
             async with asyncio.timeout(self._body_seconds):
                 return await request.read()
@@ -354,6 +360,16 @@ def _asked(error: StepUpRequired) -> Iterator[str]:
             yield f', acr_values="{" ".join(map(_printable, step.acr_values))}"'
         if step.max_age is not None:
             yield f', max_age="{step.max_age}"'
+
+
+def _presented(request: web.Request, service: str) -> Presented:
+    return Presented(
+        authorization=tuple(request.headers.getall("Authorization", [])),
+        dpop=tuple(request.headers.getall("DPoP", [])),
+        method=request.method,
+        url=service + request.rel_url.raw_path,
+        certificate_sha256=_client_certificate(request),
+    )
 
 
 def _client_certificate(request: web.Request) -> bytes:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
@@ -140,6 +141,7 @@ def _beyond(address: _Address, hops: list[str], trusted: Sequence[Network]) -> _
     return address
 
 
+@lru_cache(maxsize=4096)
 def address_of(text: str) -> _Address | None:
     """Read an address; one of IPv4 that came by a socket of IPv6 is one of IPv4."""
     try:
