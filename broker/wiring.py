@@ -401,8 +401,12 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
             clock=clock,
         )
         watchdog = await stack.enter_async_context(Watchdog().watching())
+        sessions = console_sessions(settings, log, views, clock)
+        doors = doors_of(settings, authenticator, rate, agreed.locks, sessions, watchdog)
         traces = [await stack.enter_async_context(each) for each in traced(settings, clock)]
-        metrics = numbers(log, *traces, anchored, policies, authenticator, gateway, inventory, watchdog, *secured)
+        metrics = numbers(
+            log, *traces, anchored, policies, authenticator, gateway, inventory, watchdog, doors.admission, *secured
+        )
         components: list[Callable[[], Health]] = [
             watchdog.health,
             log.health,
@@ -415,7 +419,6 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
             *(each.health for each in secured),
         ]
         audit = Audit(review, log, policies, account_names(settings), clock)
-        sessions = console_sessions(settings, log, views, clock)
         rooms = Rooms(
             audit=audit,
             review=review,
@@ -448,7 +451,6 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
                 client_certificates=settings.server.client_ca is not None,
             ).routes(),
         ]
-        doors = doors_of(settings, authenticator, rate, agreed.locks, sessions)
         edge = Edge(doors, metrics, proxies(settings), public_urls=named, error_page=console.error, told=traces)
         listener = Listener(edge.application(routes), bound, secured[0].context if secured else None, room(settings))
 
@@ -469,10 +471,16 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
 
 
 def doors_of(
-    settings: Settings, authenticator: Authenticator, rate: Rate, locks: LockDesk, sessions: Sessions
+    settings: Settings,
+    authenticator: Authenticator,
+    rate: Rate,
+    locks: LockDesk,
+    sessions: Sessions,
+    watchdog: Watchdog,
 ) -> Doors:
-    """Make the doors, as wide as the settings say."""
+    """Make the doors, as wide as the settings say, and as the event loop allows."""
     admission = Admission(share(settings.limits.concurrent_requests, settings))
+    watchdog.tell(admission.heed)
     failures = settings.limits.failures_per_peer_per_minute
     strangers = Buckets(share(failures, settings)) if failures else None
     return Doors(authenticator, rate, locks, admission, sessions, strangers)

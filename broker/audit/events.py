@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import orjson
 
@@ -102,6 +103,7 @@ def _texts(texts: Iterable[str]) -> list[str]:
     return cleaned
 
 
+@lru_cache(maxsize=4096)
 def _actor(actor: Caller | None) -> Document | None:
     if actor is None:
         return None

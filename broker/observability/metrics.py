@@ -38,6 +38,8 @@ GAUGES: Final[Mapping[str, _Kind]] = {
     "log_lines_lost": _Kind("Log lines of this process that could not be written."),
     "trace_spans_lost": _Kind("Spans of traces that did not reach the collector."),
     "tls_certificate_left_seconds": _Kind("Seconds until the certificate of the service ends."),
+    "requests_in_service": _Kind("Requests that are served at this moment."),
+    "requests_in_service_limit": _Kind("How many may be: fewer while the event loop is late."),
     "policies": _Kind("Policies in force."),
     "policies_age_seconds": _Kind("Seconds since the policies in force were loaded."),
     "policies_in_force": _Kind("1 for the digest of the policies in force.", ("digest",)),

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
@@ -37,6 +37,11 @@ class Watchdog:
         self._blocked_at = float("-inf")
         self._stop = threading.Event()
         self._leaving = False
+        self._told: list[Callable[[float], object]] = []
+
+    def tell(self, whom: Callable[[float], object]) -> None:
+        """Tell somebody at every beat by how many seconds it was late."""
+        self._told.append(whom)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[Watchdog]:
@@ -74,14 +79,17 @@ class Watchdog:
         yield Measure("event_loop_lag_seconds", lag)
 
     async def _beat_on(self) -> None:
-        told = monotonic()
+        last_sign = monotonic()
         while True:
             await asyncio.sleep(BEAT)
             now = monotonic()
-            self._lag = max(self._lag, now - self._beat - BEAT)
+            late = now - self._beat - BEAT
+            self._lag = max(self._lag, late)
             self._beat = now
-            if now - told > self._tell.watchdog_seconds / 3:
-                told = now
+            for tell in self._told:
+                tell(late)
+            if now - last_sign > self._tell.watchdog_seconds / 3:
+                last_sign = now
                 self._tell("WATCHDOG=1")
 
     def _watch(self, loop_thread: int) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.errors import InvalidToken, Overloaded, RateLimited
 from broker.identity.faults import OF_THE_CONSOLE, Fault
 from broker.identity.sessions import Session
-from broker.model import Caller, Presented, Source
+from broker.model import Caller, Measure, Presented, Source
 from broker.stages import AUTHENTICATION, stage
 from broker.web.rates import Buckets, Rate, limited, network_of
 
+LATE: Final = 0.025
+"""Seconds by which a turn of the event loop may be late before fewer requests are taken at once."""
+FEWEST: Final = 8
+"""So many are taken however late it is."""
 _NOBODY_S_FAULT = {Fault.NONCE_NEEDED, Fault.KEYS_UNAVAILABLE}
 """Refusals that say nothing against who was refused."""
 
@@ -76,17 +81,26 @@ class Admission:
 
     The newest first: whoever has waited longest is most likely gone, and serving the queue in its order under overload
     means serving only those who have given up.
+
+    How many at once follows from how late the event loop is: what waits for AWS costs the others nothing, but of those
+    that the loop itself has to carry, each makes all wait longer.
+
+    Args:
+        capacity: The most at once.
+        waiting: How many more may wait.
+        patience: Seconds that they wait.
     """
 
     def __init__(self, capacity: int, waiting: int | None = None, patience: float = 0.25) -> None:
-        self._free = capacity
+        self._capacity = self._limit = capacity
+        self._taken = 0
         self._room = capacity if waiting is None else waiting
         self._patience = patience
         self._waiting: list[asyncio.Future[None]] = []
 
     async def __aenter__(self) -> None:
-        if self._free:
-            self._free -= 1
+        if self._taken < self._limit:
+            self._taken += 1
             return
         if not self._room:
             raise Overloaded(retry_after=1)
@@ -116,10 +130,26 @@ class Admission:
         self._leave()
 
     def _leave(self) -> None:
-        if self._waiting:
+        self._taken -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._taken < self._limit:
+            self._taken += 1
             self._waiting.pop().set_result(None)
-        else:
-            self._free += 1
+
+    def heed(self, lag: float) -> None:
+        """Hear by how many seconds the event loop was late; take fewer at once while that is much, and else more."""
+        if lag > LATE:
+            self._limit = min(self._capacity, max(FEWEST, int(self._limit * max(0.5, LATE / lag))))
+        elif self._limit < self._capacity:
+            self._limit = min(self._capacity, self._limit + max(1, self._limit // 8))
+            self._let_in()
+
+    def measures(self) -> Iterator[Measure]:
+        """Answer how many requests are served at once, and how many may be."""
+        yield Measure("requests_in_service", self._taken)
+        yield Measure("requests_in_service_limit", self._limit)
 
 
 class Doors:

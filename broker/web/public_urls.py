@@ -7,6 +7,7 @@ Host, whoever lured a caller to another host could send the proof on to us under
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,13 +32,16 @@ class PublicUrls:
         self._by_host = {urlsplit(url).netloc.lower(): url for url in reversed(self._listed)}
         self._names = tuple(name.lower() for name in names)
         self._scheme = scheme
+        self._of = lru_cache(maxsize=256)(self._find)
 
     def of(self, host: str) -> str:
         """Answer the address that a request was sent to, by its Host header; when that is none of ours, our own.
 
         A proof that was made for the other host, or a client that asked it, then finds that it does not match.
         """
-        host = host.lower()
+        return self._of(host.lower())
+
+    def _find(self, host: str) -> str:
         if self._listed:
             return self._by_host.get(host, self._listed[0])
         return f"{self._scheme}://{host if self._is_ours(host) else self._own()}"

@@ -52,6 +52,17 @@ async def test_a_loop_that_stands_still_is_told_of_once_with_the_place(log: Byte
     assert "S3cret" not in log.getvalue().decode()
 
 
+async def test_who_wants_to_know_hears_at_every_beat_how_late_it_is() -> None:
+    watchdog, told = Watchdog({}), list[float]()
+    watchdog.tell(told.append)
+    async with watchdog.watching():
+        await asyncio.sleep(0.3)
+        stand_still("")
+        await asyncio.sleep(0.3)
+    assert max(told) > 0.5
+    assert min(told) < 0.1 < len(told)
+
+
 async def test_systemd_hears_how_the_service_is(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from aiohttp import ClientSession, web
 from broker import settings, state, wiring
 from broker.errors import Overloaded
 from broker.web.app import Edge
-from broker.web.doors import Admission
+from broker.web.doors import FEWEST, Admission
 from broker.web.parsing import source_ip
 from broker.web.routes import Guarded, Open, SignedIn
 
@@ -166,6 +167,42 @@ async def test_under_overload_the_newest_goes_first_and_the_oldest_is_turned_awa
         await asyncio.sleep(0)
     await asyncio.gather(*visits)
     assert order == ["first is turned away", "third", "second"]
+
+
+async def test_while_the_loop_is_late_fewer_are_served_at_once() -> None:
+    admission = Admission(64, waiting=0)
+    limit = {measure.name: measure.value for measure in admission.measures()}["requests_in_service_limit"]
+    assert limit == 64
+    for _ in range(10):
+        admission.heed(0.2)
+    async with AsyncExitStack() as inside:
+        for _ in range(FEWEST):
+            await inside.enter_async_context(admission)
+        with pytest.raises(Overloaded):
+            await inside.enter_async_context(admission)
+        admission.heed(0.0)
+        await inside.enter_async_context(admission)
+        for _ in range(40):
+            admission.heed(0.0)
+        for _ in range(64 - FEWEST - 1):
+            await inside.enter_async_context(admission)
+        with pytest.raises(Overloaded):
+            await inside.enter_async_context(admission)
+
+
+async def test_who_waits_is_let_in_as_soon_as_the_loop_is_well_again() -> None:
+    admission = Admission(FEWEST + 1, patience=5)
+    for _ in range(5):
+        admission.heed(1.0)
+    async with AsyncExitStack() as inside:
+        for _ in range(FEWEST):
+            await inside.enter_async_context(admission)
+        waiting = asyncio.create_task(inside.enter_async_context(admission))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        admission.heed(0.0)
+        async with asyncio.timeout(1):
+            await waiting
 
 
 async def test_who_leaves_the_queue_keeps_nobody_s_place() -> None:
