@@ -74,10 +74,12 @@ async def serve(settings: Settings, bound: Listening | None = None, worker: Work
     from broker import wiring
     from broker.cli.confinement import confine
     from broker.housekeeping import note_start
+    from broker.observability import catch_what_no_task_catches
 
     lacking = list(confine())  # of each process: a lock on memory is not inherited
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    catch_what_no_task_catches(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what is loaded at start is as new as can be

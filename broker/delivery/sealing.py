@@ -60,14 +60,19 @@ def recipient(jwk: Mapping[str, str]) -> Recipient:
     return Recipient(_on_curve({name: jwk[name] for name in needed}), kid)
 
 
-def seal(secret: Mapping[str, object], to: Recipient) -> str:
+def seal(secret: Mapping[str, object], to: Recipient, spaces: int = 0) -> str:
     """Encrypt a JSON object to a recipient.
+
+    Args:
+        secret: The object.
+        to: Who can open it.
+        spaces: How many follow it, so that its length tells nothing: encryption hides all else.
 
     Returns:
         A compact JWE whose plaintext is the object as UTF-8 JSON.
     """
     header = {"alg": "ECDH-ES", "enc": "A256GCM", "cty": "json", **({"kid": to.kid} if to.kid else {})}
-    plaintext = json.dumps(secret, separators=(",", ":")).encode()
+    plaintext = json.dumps(secret, separators=(",", ":")).encode() + b" " * spaces
     return jwe.encrypt_compact(header, plaintext, to.key, algorithms=["ECDH-ES", "A256GCM"])
 
 

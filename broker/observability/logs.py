@@ -5,6 +5,7 @@ Local variables, bodies and secrets never get into a line, whatever the level; e
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -30,7 +31,8 @@ _sinks: list[Sink] = []
 
 def _place_of_error(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Put the kind and the place of an exception for `exc_info`; its text may hold anything, so it stays out."""
-    if line.pop("exc_info", None) and (error := sys.exc_info()[1]):
+    given = line.pop("exc_info", None)
+    if error := given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None:
         line["error"] = type(error).__name__
         line["frames"] = [
             f"{frame.f_globals.get('__name__', '?')}:{number} {frame.f_code.co_name}"
@@ -82,15 +84,19 @@ class _ToStructlog(logging.Handler):
         structlog.get_logger().log(level, "library", logger=record.name, message=first_line, error=error)
 
 
-def _last_resort(kind: type[BaseException] | None, where: str) -> None:
-    name = kind.__name__ if kind else None
-    structlog.get_logger().error("unexpected failure outside of any request", where=where, error=name)
+def _last_resort(error: BaseException | None, where: str) -> None:
+    structlog.get_logger().error("unexpected failure outside of any request", where=where, exc_info=error)
 
 
 def catch_what_nobody_catches() -> None:
     """Let threads and finalizers that fail leave a line of this log, instead of a traceback with whatever text."""
-    threading.excepthook = lambda failure: _last_resort(failure.exc_type, "thread")
-    sys.unraisablehook = lambda failure: _last_resort(failure.exc_type, "finalizer")
+    threading.excepthook = lambda failure: _last_resort(failure.exc_value, "thread")
+    sys.unraisablehook = lambda failure: _last_resort(failure.exc_value, "finalizer")
+
+
+def catch_what_no_task_catches(loop: asyncio.AbstractEventLoop) -> None:
+    """Let callbacks, signal handlers and forgotten tasks do so too: asyncio tells what a callback was called with."""
+    loop.set_exception_handler(lambda _, context: _last_resort(context.get("exception"), "event loop"))
 
 
 def _gap(lines: int) -> bytes:

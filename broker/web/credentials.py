@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Final, Literal, Protocol, Self
 
+import orjson
 from pydantic import Field
 
 from broker import errors
@@ -26,6 +27,9 @@ from broker.web.encoding import base64_text
 from broker.web.parsing import Line
 from broker.web.problems import StepOut
 from broker.web.routes import Answer, Guarded, Input, Nothing, Output, Visit
+
+_LONGEST_PASSWORD: Final = 256
+"""Of Windows, written in JSON: 127 characters, each of which may need a backslash, and the quotes."""
 
 
 class PublicKey(Input):
@@ -239,7 +243,7 @@ class Credentials:
         jwk = visit.body.seal_to
         # Checked before anything is issued for it.
         seal_to = recipient(jwk.model_dump(exclude_none=True)) if jwk else None
-        return Answer(status=201, content=_document(await self._issue(visit, caller), seal_to))
+        return Answer(status=201, content=_written(await self._issue(visit, caller), seal_to))
 
     async def decide(self, visit: Visit[Nothing, CredentialBody], caller: Caller) -> Answer:
         """Answer 200 with the decision."""
@@ -294,11 +298,16 @@ def _asking(visit: Visit[Nothing, CredentialBody], caller: Caller) -> Asking:
     return Asking(caller=caller, request=visit.body.request(), source=visit.source, request_id=visit.request_id)
 
 
-def _document(issued: Issued, seal_to: Recipient | None) -> dict[str, object]:
-    """Write the answer. The one place where a credential becomes text."""
+def _written(issued: Issued, seal_to: Recipient | None) -> bytes:
+    """Write the answer. The one place where a credential becomes text.
+
+    Whoever sees how long an encrypted answer is learns no password's length from it: as many spaces follow, which are
+    no part of a JSON text, as the longest password would have taken.
+    """
     credential, lease = issued.credential, issued.lease
     kind, secret = _secret(credential.secret)
-    return {
+    spaces = _LONGEST_PASSWORD - len(orjson.dumps(secret["password"])) if "password" in secret else 0
+    document = {
         "lease": {"id": lease.id, "issued_at": rfc3339(lease.issued_at), "expires_at": rfc3339(lease.expires_at)},
         "instance": {
             "account": credential.instance.ref.account,
@@ -311,12 +320,13 @@ def _document(issued: Issued, seal_to: Recipient | None) -> dict[str, object]:
         "ipv6_addresses": credential.ipv6_addresses,
         "port": credential.port,
         "username": credential.username,
-        **({"sealed": seal(secret, seal_to)} if seal_to else {kind: secret}),
+        **({"sealed": seal(secret, seal_to, spaces)} if seal_to else {kind: secret}),
         "revocable": False,
         "warnings": credential.warnings,
         "decision": {"policies": issued.decision.policies},
         "audit": _receipt(issued.receipt),
     }
+    return orjson.dumps(document) + (b"" if seal_to else b" " * spaces)
 
 
 def _secret(secret: SshCredential | RdpCredential) -> tuple[str, dict[str, object]]:

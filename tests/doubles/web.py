@@ -99,6 +99,7 @@ class GivingDesk:
 
     def __init__(self, error: BrokerError | None = None) -> None:
         self.error = error
+        self.password = PASSWORD
         self.asked: list[Asking] = []
         self._asked_again = asyncio.Condition()
         self.gate = asyncio.Event()
@@ -111,7 +112,7 @@ class GivingDesk:
         await self.gate.wait()
         if self.error:
             raise self.error
-        return issued(asking.request.protocol or Protocol.SSH, len(self.asked))
+        return issued(asking.request.protocol or Protocol.SSH, len(self.asked), self.password)
 
     async def has_been_asked(self, times: int) -> None:
         """Wait until so many have asked."""
@@ -123,7 +124,7 @@ class GivingDesk:
         return Decision(allowed=True, policies=("ops-ssh",))
 
 
-def issued(protocol: Protocol, index: int) -> Issued:
+def issued(protocol: Protocol, index: int, password: str = PASSWORD) -> Issued:
     """Answer an issued credential."""
     ends = NOW + timedelta(minutes=13)
     windows = protocol is Protocol.RDP
@@ -134,7 +135,7 @@ def issued(protocol: Protocol, index: int) -> Issued:
         expires_at=ends,
     )
     if windows:
-        secret = RdpCredential(password=Secret(PASSWORD), certificate_sha256=("ab:cd",), file="full address:s:x\r\n")
+        secret = RdpCredential(password=Secret(password), certificate_sha256=("ab:cd",), file="full address:s:x\r\n")
     return Issued(
         credential=Credential(
             instance=instance(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from broker.observability import configure_logging
+from broker.observability import catch_what_no_task_catches, configure_logging
 
 CANARY = "S3cret-Admin-Pw!"
 DIRTY = {
@@ -147,6 +148,19 @@ def test_a_task_that_nobody_awaits_does_not_tell_what_it_failed_with(log: BytesI
     assert CANARY.lower() not in log.getvalue().decode().lower()
 
 
+async def test_what_a_callback_was_called_with_is_not_told(log: BytesIO) -> None:
+    loop = asyncio.get_running_loop()
+    catch_what_no_task_catches(loop)
+    loop.call_soon(fail_with, CANARY)
+    loop.add_signal_handler(signal.SIGUSR1, fail_with, CANARY)
+    signal.raise_signal(signal.SIGUSR1)
+    await asyncio.sleep(0.05)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["where"], line["error"]) for line in lines] == [("event loop", "ValueError")] * 2
+    assert all(line["frames"][-1].endswith(" fail_with") for line in lines)
+    assert CANARY.lower() not in log.getvalue().decode().lower()
+
+
 UNCAUGHT = """
 import threading
 from broker.observability import catch_what_nobody_catches, configure_logging
@@ -171,6 +185,7 @@ def test_threads_and_finalizers_that_fail_leave_a_line_and_no_traceback() -> Non
     ran = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False, timeout=30)
     lines = [json.loads(line) for line in ran.stderr.splitlines()]
     assert [(line["where"], line["error"]) for line in lines] == [("thread", "KeyError"), ("finalizer", "ValueError")]
+    assert [line["frames"][-1].rpartition(" ")[2] for line in lines] == ["fail", "__del__"]
     assert CANARY not in ran.stderr
 
 

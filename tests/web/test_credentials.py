@@ -101,6 +101,18 @@ async def test_a_sealed_answer_holds_the_same_object_and_nothing_of_it_in_clear(
     assert not any(line in text for line in (PASSWORD, "not a key", "known_hosts"))
 
 
+@pytest.mark.parametrize("seal_to", [{}, {"seal_to": public(KEYS["X25519"])}], ids=["open", "sealed"])
+async def test_the_length_of_an_answer_tells_nothing_of_the_password_s(
+    client: Client, hall: Hall, seal_to: dict[str, Any]
+) -> None:
+    lengths = set()
+    for hall.desk.password in ("p" * 8, "p" * 64, '"\\' * 31, "p" * 127):
+        response = await ask(client, protocol="rdp", **seal_to)
+        assert seal_to or (await response.json())["rdp"]["password"] == hall.desk.password
+        lengths.add(len(await response.read()))
+    assert len(lengths) == 1
+
+
 async def test_a_key_that_is_no_point_of_its_curve_is_refused_before_anything_is_issued(
     client: Client, hall: Hall
 ) -> None:
