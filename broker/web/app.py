@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from aiohttp import ClientPayloadError, HttpVersion11, web
+from aiohttp import ClientPayloadError, HttpVersion10, HttpVersion11, web
 from pydantic import BaseModel
 
 from broker.errors import BrokerError, InvalidRequest, InvalidToken, NonceNeeded, NotFound, Overloaded, StepUpRequired
@@ -44,6 +44,8 @@ LOGIN = "__Host-broker-login"
 CONSOLE = "/console"
 CALLBACK = "/console/callback"
 
+_SPOKEN = {HttpVersion10, HttpVersion11}
+"""The parser takes others for HTTP too."""
 _ALGORITHMS = " ".join(ALGORITHMS)
 _log = structlog.get_logger("broker.web")
 
@@ -128,6 +130,8 @@ class Edge:
     async def _handle(self, route: AnyRoute[Input, Input], request: web.Request) -> web.StreamResponse:
         trace = request[_TRACE]
         trace.route, trace.is_page = route.path, route.answer_type == HTML
+        if request.version not in _SPOKEN:
+            raise InvalidRequest(detail="Speak HTTP/1.1.")
         if isinstance(route, SignedIn):
             return await self._show(route, request, trace)
         if not isinstance(route, Guarded):

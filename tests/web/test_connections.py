@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient
 
-from broker.web.connections import TAKE_SECONDS, Room
-from broker.web.server import Listener, bind
+from broker.demo.stage import make_tls
+from broker.web.certificate import tls_context
+from broker.web.connections import HANDSHAKE_SECONDS, TAKE_SECONDS, Room, Runner, Site
+from broker.web.server import HEADER_SECONDS, Listener, bind
 from tests.web.conftest import GOOD, Hall
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n"
@@ -135,6 +139,63 @@ async def test_a_slow_reader_is_let_go(listen: object, drips: bool) -> None:  # 
                 with suppress(ConnectionError):
                     await loop.sock_recv(client, 1)
         assert not room._open  # noqa: SLF001 - as above
+
+
+SILENT: dict[str, tuple[bytes, bytes]] = {
+    "nothing at all": (b"", b""),
+    "a header without end": (b"GET /healthz HTTP/1.1\r\nHost: broker\r\nX: ", b"x"),
+    "headers without end": (b"GET /healthz HTTP/1.1\r\n", b"X: y\r\n"),
+    "empty lines": (b"", b"\r\n"),
+    "nothing after an answer": (GET, b""),
+    "a second header without end": (GET + b"GET /healthz HTTP/1.1\r\nX: ", b"x"),
+    "a tunnel that carries nothing": (b"CONNECT broker:1 HTTP/1.1\r\nHost: broker\r\n\r\n", b""),
+    "another protocol that is not spoken here": (GET[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b""),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("secured", [False, True], ids=["in the open", "within TLS"])
+async def test_who_does_not_get_on_is_let_go(hall: Hall, tmp_path: Path, secured: bool) -> None:  # noqa: FBT001 - as above
+    make_tls(tmp_path)
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    listener = Listener(hall.application(), bind("127.0.0.1", 0), tls_context(*files) if secured else None)
+    port = int((await listener.start()).rpartition(":")[2])
+
+    async def stay(begins: bytes, goes_on: bytes, tls: ssl.SSLContext | None) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        with closing(writer), suppress(ConnectionError):
+            writer.write(begins)
+            ended = asyncio.create_task(reader.read())
+            while not ended.done():
+                writer.write(goes_on)
+                await asyncio.wait((ended,), timeout=1)
+            await ended
+
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) if secured else None
+    slow = [stay(*said, context) for said in SILENT.values()]
+    if secured:  # a handshake that never comes, or comes a byte at a time
+        slow += [stay(b"", b"", None), stay(b"\x16\x03\x01\x02\x00", b"\x01", None)]
+    async with asyncio.timeout(HEADER_SECONDS + HANDSHAKE_SECONDS + 10):
+        await asyncio.gather(*slow)
+    await listener.stop()
+
+
+async def test_the_kernel_lets_go_of_a_peer_that_is_gone(hall: Hall) -> None:
+    runner = Runner(hall.application())
+    await runner.setup()
+    bound = bind("127.0.0.1", 0)
+    bound.room = Room()
+    await Site(runner, bound).start()
+    reader, writer = await asyncio.open_connection(*bound.getsockname()[:2])
+    writer.write(GET)
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert runner.server
+    [connection] = runner.server.connections
+    assert connection.transport
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == TAKE_SECONDS * 1000
+    writer.close()
+    await runner.cleanup()
 
 
 async def test_a_handler_that_takes_too_long_is_given_up(hall: Hall) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import random
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from broker.observability import Watchdog
+from broker.web.rates import RateLimit
 from broker.web.server import Listener, bind
 from tests.web.conftest import Hall
 
@@ -54,12 +56,12 @@ class Address:
 
 
 def statuses(answer: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
+    return [int(status) for status in re.findall(rb"HTTP/\d\.\d (\d{3}) ", answer)]
 
 
 @pytest.fixture
 async def address(hall: Hall) -> AsyncIterator[Address]:
-    hall.body_seconds = 0.3
+    hall.body_seconds, hall.rate = 0.3, RateLimit(1_000_000)
     listener = Listener(hall.application(), bind("127.0.0.1", 0), None)
     yield Address(await listener.start())
     await listener.stop()
@@ -80,6 +82,10 @@ BAD = {
     "chunks that are none": ASK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
     "an unknown coding": ASK + b"Transfer-Encoding: wonder\r\n\r\n",
     "bad gzip": ASK + b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    "HTTP 0.9": b"GET /healthz HTTP/0.9\r\nHost: broker\r\n\r\n",
+    "HTTP 2": b"GET /healthz HTTP/2.0\r\nHost: broker\r\n\r\n",
+    "HTTP 2 by prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a tunnel to a route": b"CONNECT /v1/credentials HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer good\r\n\r\n",
     "HTTP 3": b"GET /healthz HTTP/3.0\r\nHost: broker\r\n\r\n",
     "two hosts": b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "an unknown expectation": b"GET /nowhere HTTP/1.1\r\nHost: broker\r\nExpect: <script>\r\n\r\n",
@@ -94,7 +100,7 @@ async def test_what_is_no_good_request_is_refused_without_a_5xx(address: Address
     answer = await address.send(sent)
     assert statuses(answer)
     assert all(400 <= status < 500 for status in statuses(answer)), answer
-    for head, _, body in (part.partition(b"\r\n\r\n") for part in re.split(rb"HTTP/1\.[01] ", answer)[1:]):
+    for head, _, body in (part.partition(b"\r\n\r\n") for part in re.split(rb"HTTP/\d\.\d ", answer)[1:]):
         assert b"aiohttp" not in head.lower()
         assert b"X-Request-Id: " in head
         assert json.loads(body)["code"] in {"invalid_request", "not_found"}
@@ -112,6 +118,23 @@ async def test_an_unknown_expectation_is_ignored_and_a_known_one_answered(addres
 async def test_pipelined_requests_are_answered_in_order(address: Address) -> None:
     answer = await address.send(GET * 20 + b"GET /nowhere HTTP/1.1\r\nHost: broker\r\n\r\n" + LAST, patience=5)
     assert statuses(answer) == [200] * 20 + [404, 200]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate", "identity, gzip", "GZIP", ""])
+async def test_an_encoded_body_is_not_unpacked(address: Address, hall: Hall, encoding: str) -> None:
+    packed = gzip.compress(b'{"instance": "web-1"}' + b" " * 10_000_000)
+    head = f"Content-Type: application/json\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(packed)}\r\n\r\n"
+    assert statuses(await address.send(ASK + head.encode() + packed)) == [415]
+    assert not hall.desk.asked
+
+
+async def test_a_token_behind_the_body_is_none(address: Address, hall: Hall, log: BytesIO) -> None:
+    asked = WHOLE_IN_CHUNKS.replace(b"Authorization: Bearer good\r\n", b"Trailer: Authorization\r\n")
+    behind = b"Authorization: Bearer good\r\n\r\n"
+    assert statuses(await address.send(asked + behind)) == [401]
+    assert not hall.desk.asked
+    assert b"Bearer" not in log.getvalue()
+    assert statuses(await address.send(WHOLE_IN_CHUNKS + b"Authorization: Bearer bad\r\nX: y\r\n\r\n")) == [201]
 
 
 async def test_garbage_behind_a_good_request_ends_the_connection_after_its_answer(address: Address) -> None:
@@ -137,6 +160,9 @@ async def test_who_leaves_in_the_middle_of_a_body_leaves_no_trace_of_a_failure(
     assert not hall.desk.asked
 
 
+WHOLE_IN_CHUNKS = ASK + (
+    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n" + b'{"instance": "web-1"}\r\n0\r\n'
+)
 WHOLE = ASK + b'Content-Type: application/json\r\nContent-Length: 21\r\n\r\n{"instance": "web-1"}'
 
 
@@ -177,6 +203,23 @@ async def test_a_storm_of_garbage_leaves_memory_and_loop_as_they_were(address: A
     assert lag.value < 0.5  # of this process, which sends the storm too
     assert b'"level":"error"' not in log.getvalue()
     assert statuses(await address.send(LAST, patience=5)) == [200]
+
+
+@pytest.mark.long
+async def test_of_ten_thousand_requests_on_one_connection_one_is_worked_on(address: Address, hall: Hall) -> None:
+    hall.desk.gate.clear()
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    before = resident()
+    with closing(writer):
+        writer.write(WHOLE * 9_999 + LAST)
+        await hall.desk.has_been_asked(1)
+        await asyncio.sleep(1)
+        assert len(hall.desk.asked) == 1
+        assert resident() - before <= 16 * 2**20
+        hall.desk.gate.set()
+        answered = statuses(await reader.read())
+    assert answered == [201] * 9_999 + [200]
+    assert len(hall.desk.asked) == 9_999
 
 
 def resident() -> int:

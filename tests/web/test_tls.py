@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,6 +82,17 @@ async def test_tls_1_1_does_not_get_in(secured: Secured) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await secured.shake_hands(context)
+
+
+@pytest.mark.real("openssl")
+async def test_nobody_renegotiates_or_compresses(secured: Secured) -> None:
+    words = ("s_client", "-tls1_2", "-connect", f"127.0.0.1:{secured.port}", "-CAfile", str(secured.folder / "ca.pem"))
+    client = await asyncio.create_subprocess_exec("openssl", *words, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+    said, _ = await asyncio.wait_for(client.communicate(b"R\nGET /healthz HTTP/1.1\r\n\r\n"), 30)
+    assert b"Compression: NONE" in said
+    assert b"RENEGOTIATING" in said
+    assert b"no renegotiation" in said
+    assert b"HTTP/1.1" not in said.partition(b"RENEGOTIATING")[2]
 
 
 async def test_a_client_certificate_of_the_known_authority_may_come_and_no_other(
