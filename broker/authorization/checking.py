@@ -14,6 +14,7 @@ import resource
 import sys
 from bisect import bisect_left
 from collections import defaultdict
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +51,8 @@ class Fault(NamedTuple):
 
 def main() -> None:
     """Check what stdin brings and write the findings to stdout."""
-    os.nice(5)  # requests go first
+    with suppress(PermissionError):  # a filter of system calls may keep it from that
+        os.nice(5)  # requests go first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     for name, text in json.load(sys.stdin).items():

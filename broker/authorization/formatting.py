@@ -24,7 +24,7 @@ WIDTH = 100
 INDENT = 2
 SECONDS = 180
 
-_CHILD = [sys.executable, "-I", "-m", "broker.authorization.formatting"]
+_CHILD = [sys.executable, "-I", "-B", "-m", "broker.authorization.formatting"]
 
 
 class Unformattable(Exception):

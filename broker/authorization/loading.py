@@ -33,7 +33,7 @@ CHECK_SECONDS = 180
 BREATH = 32
 """After so many policies the loading thread offers the interpreter to the event loop."""
 
-_CHECKER = [sys.executable, "-I", "-m", "broker.authorization.checking"]
+_CHECKER = [sys.executable, "-I", "-B", "-m", "broker.authorization.checking"]
 
 
 class PoliciesRefused(PoliciesUnavailable):

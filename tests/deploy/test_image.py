@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/lightsail-credential-broker"
 HARDENED = (
     *("--network", "host", "--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    *("--security-opt", f"seccomp={ROOT / 'deploy/container/seccomp.json'}"),
     *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"),
 )
 pytestmark = [pytest.mark.long, pytest.mark.real("buildah", "podman", "mmdebstrap", "runc"), pytest.mark.timeout(900)]
@@ -133,6 +134,32 @@ def status_of(text: str) -> Mapping[str, str]:
     """Read what the kernel says of a process."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, _, value in pairs}
+
+
+FORBIDDEN = """
+import ctypes, errno, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(name, *arguments):
+    ctypes.set_errno(0)
+    return getattr(libc, name)(*arguments) == -1 and errno.errorcode[ctypes.get_errno()]
+def netlink():
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    except PermissionError:
+        return "EPERM"
+nothing = ctypes.c_void_p()
+print(refused("ptrace", 0, 0, nothing, nothing), refused("process_vm_readv", 1, nothing, 0, nothing, 0, 0),
+      refused("unshare", 0x10000000), refused("setns", -1, 0), refused("mount", b"x", b"/", b"x", 0, nothing),
+      netlink())
+"""
+
+
+def test_calls_that_it_does_not_need_are_refused(engine: Engine) -> None:
+    python = ("--entrypoint", "/opt/broker/bin/python", IMAGE, "-I", "-c", FORBIDDEN)
+    assert engine("run", "--rm", *HARDENED, *python).stdout.split() == ["EPERM"] * 6
+    lax = [option for option in HARDENED if not option.startswith("seccomp=")]
+    lax.insert(lax.index("--ulimit"), "seccomp=unconfined")
+    assert engine("run", "--rm", *lax, *python).stdout.split() != ["EPERM"] * 6
 
 
 def test_neither_pip_nor_a_compiler_is_left_in_it(engine: Engine) -> None:

@@ -1,23 +1,9 @@
-import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "deploy/systemd/broker.service"
-
-
-def directives() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, value in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE):
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+from tests.deploy.confinement import NEVER, UNIT, allowed_calls, analyze, directives, profile
 
 
 @pytest.mark.real("systemd-analyze")
@@ -63,30 +49,12 @@ def test_the_unit_keeps_secrets_off_the_disk() -> None:
     assert unit["StateDirectoryMode"] == ["0700"]
 
 
-def allowed_calls() -> set[str]:
-    """Expand SystemCallFilter= with this systemd's own lists."""
-    blocks = re.split(r"^(?=@)", analyze("syscall-filter").stdout, flags=re.MULTILINE)
-    groups = {name: set(members) for name, *members in (re.sub(r"#.*", "", block).split() for block in blocks if block)}
-
-    def expand(name: str) -> set[str]:
-        return set().union(*map(expand, groups[name])) if name.startswith("@") else {name}
-
-    allowed: set[str] = set()
-    for value in directives()["SystemCallFilter"]:
-        named = set().union(*map(expand, value.removeprefix("~").split()))
-        allowed = allowed - named if value.startswith("~") else allowed | named
-    return allowed
+@pytest.mark.real("systemd-analyze")
+def test_the_unit_allows_no_call_that_looks_into_others_or_goes_round_the_filter() -> None:
+    assert NEVER & allowed_calls() == set()
 
 
-@pytest.mark.real("systemd-analyze", "strace")
-def test_a_day_s_work_stays_within_the_system_calls_that_the_unit_allows(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    work = Path(__file__).with_name("everyday.py")
-    subprocess.run(["strace", "-qq", "-f", "-o", trace, sys.executable, work], cwd=ROOT, check=True, timeout=60)
-    text = trace.read_text()
-    called = set(re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE))
-    assert {"mmap", "fdatasync", "bind", "execve", "prlimit64"} <= called
-    assert called - allowed_calls() <= {"fchown"}  # SQLite, and only as root
-    # MemoryDenyWriteExecute=: no memory is ever writable and executable, and none becomes executable later.
-    assert re.findall(r"^.*PROT_WRITE\|PROT_EXEC.*$", text, re.MULTILINE) == []
-    assert re.findall(r"^.*\bmprotect\(.*PROT_EXEC.*$", text, re.MULTILINE) == []
+@pytest.mark.real("systemd-analyze")
+def test_the_profile_for_containers_allows_what_the_unit_allows_and_no_more() -> None:
+    assert profile() == allowed_calls() & profile()
+    assert NEVER & profile() == set()

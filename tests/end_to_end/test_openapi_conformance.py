@@ -136,5 +136,5 @@ async def test_whatever_is_asked_is_answered_as_described(place: Place) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_whatever_is_asked_very_often_is_answered_as_described(place: Place) -> None:
-    asking = await conformance(place, 300)
+    asking = await conformance(place, 150)
     assert not asking.faults, "\n\n".join(asking.faults)

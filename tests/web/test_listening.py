@@ -187,6 +187,7 @@ async def test_random_bytes_never_make_a_5xx(address: Address, log: BytesIO) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_a_storm_of_garbage_leaves_memory_and_loop_as_they_were(address: Address, log: BytesIO) -> None:
     dice = random.Random(20261124)  # noqa: S311 - the same garbage in every run
     watchdog = Watchdog({})
@@ -206,6 +207,7 @@ async def test_a_storm_of_garbage_leaves_memory_and_loop_as_they_were(address: A
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 async def test_of_ten_thousand_requests_on_one_connection_one_is_worked_on(address: Address, hall: Hall) -> None:
     hall.desk.gate.clear()
     reader, writer = await asyncio.open_connection(address.host, address.port)
