@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -204,9 +204,10 @@ def receivers(settings: Settings) -> list[Receiver]:
         SettingsError: a secret is missing, open to others or none; names every one.
     """
     found, problems = [], []
+    load = cache(load_secret)  # several may share one, which is read once
     for index, webhook in enumerate(settings.notify.webhooks):
         try:
-            secret = load_secret(webhook.secret)
+            secret = load(webhook.secret)
         except BadSecret as problem:
             problems.append(f"notify.webhooks.{index}.secret: {problem}")
         else:

@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,8 +229,10 @@ def _challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
-def load_client_secret(source: str, environment: Mapping[str, str] = os.environ) -> Secret | None:
+def load_client_secret(source: str, environment: MutableMapping[str, str] = os.environ) -> Secret | None:
     """Read the client secret from `file:PATH` or `env:NAME`; None for an empty source: the client is public.
+
+    It is removed from the environment once read.
 
     Raises:
         BadClientSecret: it is missing, or its file is open to others.
@@ -238,7 +240,7 @@ def load_client_secret(source: str, environment: Mapping[str, str] = os.environ)
     if not source:
         return None
     kind, _, where = source.partition(":")
-    text = environment.get(where, "") if kind == "env" else _private_text(Path(where))
+    text = environment.pop(where, "") if kind == "env" else _private_text(Path(where))
     if not text.strip():
         raise BadClientSecret(f"{where} holds no secret")
     return Secret(text.strip())

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -59,14 +59,16 @@ class Outcome:
     retry_after: int = 0
 
 
-def load_secret(source: str, environment: Mapping[str, str] = os.environ) -> Secret:
+def load_secret(source: str, environment: MutableMapping[str, str] = os.environ) -> Secret:
     """Read a signing secret from `file:PATH` or `env:NAME`: `whsec_` and 24 to 64 bytes in base64.
+
+    It is removed from the environment once read.
 
     Raises:
         BadSecret: it is missing, its file is open to others, or it is none.
     """
     kind, _, where = source.partition(":")
-    text = environment.get(where, "") if kind == "env" else _private_text(Path(where))
+    text = environment.pop(where, "") if kind == "env" else _private_text(Path(where))
     if not text:
         raise BadSecret(f"{where} holds no secret")
     secret = Secret(text.strip())

@@ -90,7 +90,9 @@ def test_a_secret_is_read_from_a_private_file_or_the_environment(tmp_path: Path,
     path = tmp_path / "secret"
     path.write_text(SECRET + newline)
     path.chmod(0o600)
-    secrets = [load_secret(f"file:{path}"), load_secret("env:HOOK", {"HOOK": SECRET + newline})]
+    environment = {"HOOK": SECRET + newline}
+    secrets = [load_secret(f"file:{path}"), load_secret("env:HOOK", environment)]
+    assert environment == {}
     assert [headers(secret, "a", 1, b"") for secret in secrets] == [headers(Secret(SECRET), "a", 1, b"")] * 2
 
 
