@@ -1,8 +1,9 @@
-"""What the service gives up at its start, so that nothing of its memory leaves it: core files, debuggers, swap."""
+"""What the service gives up at its start, so that nothing of it leaves: core files, debuggers, swap, proxies."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ _MCL_FUTURE: Final = 2
 def confine() -> Iterator[str]:
     """Forbid core files and debuggers of the same user, and keep memory off the swap; answer what could not be had.
 
-    A core file, and whoever reads the memory of the process, would have every key and password of the moment. On other
-    systems than Linux only core files are forbidden.
+    A core file, and whoever reads the memory of the process, would have every key and password of the moment. A proxy
+    that the environment names would be asked for the keys of the instance's role, as the SDK does. On other systems
+    than Linux that is all.
     """
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         yield "memory is not locked, and debuggers are not kept out: this is not Linux"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiobotocore.credentials import AioCredentials
 
@@ -26,19 +26,11 @@ COOL_DOWN = timedelta(seconds=5)
 """After a failure, so long the same failure is answered without asking again."""
 
 
-class Frozen(Protocol):
-    """Any of aiobotocore's credentials: static ones, or those that an instance's metadata keeps fresh."""
-
-    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Answer access key, secret key and session token that belong together."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Credentials and when they end; None when they look after that themselves, or never do."""
+    """Keys that belong together, and when they end; None when they never do."""
 
-    credentials: Frozen
+    keys: ReadOnlyCredentials = field(repr=False)
     since: datetime
     until: datetime | None = None
 
@@ -72,7 +64,7 @@ class RenewableCredentials(AioCredentials):
         self,
     ) -> ReadOnlyCredentials:
         """Answer credentials that hold; raise a BrokerError when there are none."""
-        return await (await self.ready()).credentials.get_frozen_credentials()
+        return (await self.ready()).keys
 
     async def ready(self) -> Loaded:
         """Answer what there is to sign with now; `discard` takes it back."""

@@ -90,7 +90,10 @@ def translate(failure: BaseException, operation: str) -> BrokerError:
         return failure
     if isinstance(failure, ClientError):
         return _client_error(failure, operation)
-    if isinstance(failure, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+    if isinstance(failure, CredentialRetrievalError):
+        cause = f"{operation}: the source of the AWS credentials does not give any ({type(failure).__name__})"
+        return UpstreamUnavailable(cause, retry_after=BUSY_SECONDS)
+    if isinstance(failure, NoCredentialsError | PartialCredentialsError):
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
         return UpstreamError(f"{operation}: there are no usable AWS credentials: {hint} ({type(failure).__name__})")
     if isinstance(failure, ConnectionError | HTTPClientError | TimeoutError | OSError):

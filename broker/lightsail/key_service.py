@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import aioboto3
 
 from broker.lightsail.quiet import silence_sdk_logging
-from broker.lightsail.session import Tuning
+from broker.lightsail.session import Tuning, bare_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +20,6 @@ if TYPE_CHECKING:
 async def key_service(region: str, endpoint_url: str = "") -> AsyncIterator[KMSClient]:
     """Answer a client of KMS in one region, alive as long as the context; `endpoint_url` is a test server's."""
     silence_sdk_logging()
-    creating = aioboto3.Session().client("kms", region, endpoint_url=endpoint_url or None, config=Tuning().config())
-    async with creating as client:
+    session = aioboto3.Session(botocore_session=bare_session(Tuning().config()))
+    async with session.client("kms", region, endpoint_url=endpoint_url or None) as client:
         yield client

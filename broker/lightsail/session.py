@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentialResolver, AioCredentials, create_credential_resolver
-from aiobotocore.session import get_session
+from aiobotocore.credentials import AioCredentialResolver, create_credential_resolver
+from aiobotocore.session import AioSession, get_session
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError, NoCredentialsError
 from botocore.utils import parse_timestamp
 
@@ -168,12 +169,19 @@ class AccountSession:
         return _session(credentials).client("sts", region, endpoint_url=self._endpoint, config=self._config)
 
     async def _load_chain(self) -> Loaded:
-        """Ask the usual chain anew: environment, files, container, instance metadata."""
-        resolver: AioCredentialResolver = create_credential_resolver(get_session())
-        credentials = await resolver.load_credentials()
-        if credentials is None:
-            raise NoCredentialsError
-        return Loaded(credentials, self._clock())
+        """Ask the usual chain anew: environment, files, container, instance metadata.
+
+        What comes to an end is renewed by us. Left to itself, the SDK asks before each request while a source is away,
+        and refuses what holds for less than ten minutes more.
+        """
+        async with asyncio.timeout(self._deadline):
+            resolver: AioCredentialResolver = create_credential_resolver(bare_session(self._config))
+            credentials = await resolver.load_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            keys = await credentials.get_frozen_credentials()
+        until: datetime | None = getattr(credentials, "_expiry_time", None)  # the SDK tells it nowhere else
+        return Loaded(keys, self._clock(), until)
 
     async def _load_role(self) -> Loaded:
         """Assume the role (STS AssumeRole); the source identity stays with every call that is made with it."""
@@ -183,7 +191,7 @@ class AccountSession:
         if until is None:
             answer.fault("Expiration", "is missing")
         keys = (answer.text(name, limit=4096) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
-        return Loaded(AioCredentials(*keys), self._clock(), until)
+        return Loaded(ReadOnlyCredentials(*keys), self._clock(), until)
 
     async def _assume_role(self) -> object:
         if self._sts is None:
@@ -209,6 +217,13 @@ async def signed(credentials: RenewableCredentials, call: Callable[[], Awaitable
             raise
     credentials.discard(seen)
     return await call()
+
+
+def bare_session(config: AioConfig) -> AioSession:
+    """Answer a session of the SDK: what it asks by itself, such as STS for a web identity, goes the way of `config`."""
+    session = get_session()
+    session.set_default_client_config(config)
+    return session
 
 
 class _Provider:

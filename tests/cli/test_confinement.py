@@ -95,6 +95,17 @@ def test_other_programs_of_the_same_user_cannot_look_into_it() -> None:
         process.kill()
 
 
+def test_no_proxy_of_the_environment_is_asked_for_the_keys_of_the_instance() -> None:
+    code = (
+        "from broker.cli.confinement import confine; list(confine()); "
+        "from botocore.utils import get_environ_proxies; print(get_environ_proxies('http://169.254.169.254/'))"
+    )
+    environment = {**os.environ, "http_proxy": "http://192.0.2.1:3128", "ALL_PROXY": "http://192.0.2.1:3128"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"
+
+
 def test_the_development_mode_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
     config.write_text(

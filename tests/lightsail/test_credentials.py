@@ -2,7 +2,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from aiobotocore.credentials import AioCredentials
+from botocore.credentials import ReadOnlyCredentials
 
 from broker.errors import BrokerError, UpstreamError
 from broker.lightsail.credentials import Loaded, RenewableCredentials
@@ -25,7 +25,7 @@ class Issuer:
             raise self.failure
         self.issued += 1
         now = self.clock()
-        return Loaded(AioCredentials(f"key-{self.issued}", "secret", "token"), now, now + timedelta(hours=1))
+        return Loaded(ReadOnlyCredentials(f"key-{self.issued}", "secret", "token"), now, now + timedelta(hours=1))
 
 
 @pytest.fixture
