@@ -383,7 +383,7 @@ async def service(settings: Settings, clock: Clock = utc_now, bound: Listening |
 
         gateway = await stack.enter_async_context(Gateway(accounts(settings), clock=clock))
         inventory = Inventory(gateway, clock)
-        await inventory.start()
+        inventory.start()
         stack.push_async_callback(inventory.close)
 
         agreed = await agreements(settings, inventory, policies, log, views, clock)

@@ -14,6 +14,7 @@ from broker.cli.parsing import guide
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Coroutine
 
     from broker.cli.workers import Worker
     from broker.settings import Settings
@@ -51,8 +52,15 @@ def run(arguments: Namespace) -> int:
     catch_what_nobody_catches()
     if settings.server.workers > 1:
         return _serve_by_many(settings)
-    asyncio.run(serve(settings))
+    _run(serve(settings))
     return Exit.OK
+
+
+def _run(service: Coroutine[object, object, None]) -> None:
+    from broker.cli.event_loop import ServiceLoop
+
+    with asyncio.Runner(loop_factory=ServiceLoop) as runner:
+        runner.run(service)
 
 
 def _serve_by_many(settings: Settings) -> int:
@@ -64,7 +72,7 @@ def _serve_by_many(settings: Settings) -> int:
         host, port = bound.getsockname()[:2]
         place = Workers(settings.server.workers, f"{f'[{host}]' if ':' in host else host}:{port}").run()
         if isinstance(place, Worker):
-            asyncio.run(serve(settings, bound, place))
+            _run(serve(settings, bound, place))
             return Exit.OK
         return place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -14,6 +15,7 @@ Value = TypeVar("Value")
 
 RETRY_AFTER_FAILURE = timedelta(seconds=5)
 """While nothing can be served, AWS is asked so often and no more, however many callers ask."""
+_NOT_YET = "no answer yet"
 
 
 class Cached(Generic[Value]):
@@ -38,6 +40,7 @@ class Cached(Generic[Value]):
         self.failure: BrokerError | None = None
         """Why the last attempt failed; None when it did not."""
         self._flight = SingleFlight(self._refresh)
+        self._told = asyncio.Event()  # what whoever has nothing yet waits for
 
     @property
     def fetched_at(self) -> datetime | None:
@@ -54,7 +57,7 @@ class Cached(Generic[Value]):
         """Say what is wrong: why the last attempt failed, or that there is nothing to serve; empty when all is well."""
         if self.failure is not None:
             return self.failure.cause
-        return "" if self.age is not None and self.age <= self._stale else "no answer yet"
+        return "" if self.age is not None and self.age <= self._stale else _NOT_YET
 
     def peek(self) -> Value | None:
         """Answer the value if it may be served; never waits, but begins to fetch when the value is not fresh."""
@@ -72,13 +75,22 @@ class Cached(Generic[Value]):
         """
         value = self.peek()
         if value is None and self.failure is None:
-            await self._flight.join()
+            if not self._flight.running:
+                self._told.clear()
+            self._flight.start()
+            await self._told.wait()
             value = self.peek()
         if value is not None:
             return value
         if not self.tried_within(RETRY_AFTER_FAILURE):
             self._flight.start()
         raise self._reason()
+
+    def wait_no_longer(self) -> None:
+        """Take a first fetch that is still under way for one that failed, until it ends."""
+        if self._value is None and self.failure is None:
+            self.failure = UpstreamUnavailable(_NOT_YET, retry_after=1)
+        self._told.set()
 
     async def refresh(self) -> None:
         """Fetch now, or wait for the fetch that is under way. A failure is kept in `failure`, not raised."""
@@ -106,3 +118,4 @@ class Cached(Generic[Value]):
             self._fetched_at = began
         finally:
             self._tried_at = self._clock()
+            self._told.set()

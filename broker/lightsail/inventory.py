@@ -22,8 +22,8 @@ from broker.model import Blueprint, Bundle, Clock, Health, Instance, InstanceRef
 _log = logging.getLogger(__name__)
 
 COMPONENT = "lightsail"
-START_SECONDS = 2.0
-"""The service waits so long for the first lists; what is slower goes on behind the scenes."""
+FIRST_LISTS_SECONDS = 2.0
+"""So long after the start callers wait for the first lists; then a region without one holds up nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,8 @@ class Inventory:
         self._described_by: dict[tuple[str, str], _Descriptions] = {}
         self._loop: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Read everything once and begin to refresh; waits START_SECONDS at most.
-
-        AWS being slow or out of reach is no failure here: reading goes on, and `health` tells it.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_SECONDS):
-                await self._settle(self._regions.values())
+    def start(self) -> None:
+        """Begin to read everything, and to refresh it. Waits for nothing: `health` tells what has not come yet."""
         self._loop = asyncio.create_task(self._keep_fresh())
 
     async def close(self) -> None:
@@ -204,6 +198,11 @@ class Inventory:
         return self._merged[1]
 
     async def _keep_fresh(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LISTS_SECONDS):
+                await self._settle(self._regions.values())
+        for region in self._regions.values():
+            region.wait_no_longer()
         while True:
             await asyncio.sleep(self._freshness.refresh_every.total_seconds())
             refreshing = (region.refresh() for region in self._regions.values())

@@ -106,6 +106,11 @@ class Region:
         """Wait until there is something to serve, or it is plain that there is not."""
         await asyncio.gather(self.listing.get(), self.catalogue.get(), return_exceptions=True)  # `health` tells why
 
+    def wait_no_longer(self) -> None:
+        """Whoever asks for what has never come is told so at once from now on, until it comes."""
+        self.listing.wait_no_longer()
+        self.catalogue.wait_no_longer()
+
     async def refresh(self) -> None:
         """List the instances anew, and the catalogue when it is no longer fresh."""
         self.catalogue.peek()

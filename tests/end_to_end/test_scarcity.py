@@ -1,4 +1,4 @@
-"""Little to live on: few file descriptors, and a log that nobody reads."""
+"""Little to live on: few file descriptors, a log that nobody reads, and a DNS that never answers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import fcntl
 import json
 import os
+import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from yarl import URL
 from tests.end_to_end.places import LINUX, Place, Running, a_place, eventually
 
 CALLERS = 400
+REGIONS = ["eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1", "us-east-1", "us-east-2", "us-west-2"]
+WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
 @pytest.fixture
@@ -126,3 +129,37 @@ async def test_a_log_that_nobody_reads_holds_nobody_up_and_says_what_is_lost(pla
             process.kill()
         await process.wait()
         os.close(reader.end)
+
+
+@pytest.fixture
+def silent_dns(tmp_path: Path) -> Iterator[Path]:
+    """A name server that takes questions and answers none; the file that names it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.99", 53))
+        (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.99\noptions timeout:30 attempts:2\n")
+        yield tmp_path / "resolv.conf"
+
+
+@pytest.mark.real("unshare")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root takes the port of a name server")
+async def test_while_no_name_is_answered_all_else_goes_on_and_it_stops_at_once(place: Place, silent_dns: Path) -> None:
+    config = place.folder / "broker.toml"
+    text = config.read_text().replace('["eu-west-1"]', json.dumps(REGIONS))
+    config.write_text("".join(line for line in text.splitlines(keepends=True) if "endpoint_url" not in line))
+    apart = ("unshare", "--mount", "--propagation", "private", "sh", "-c", WITH_RESOLVER, str(silent_dns))
+    async with place.serving(*apart) as service:
+        assert (await service.ask("/healthz"))[0] == 200
+        status, readiness = await service.ask("/readyz")
+        assert status == 503
+        assert "no answer yet" in readiness["components"]["lightsail"]["detail"]
+        status, document = await service.issue("web-1")
+        assert (status, document["code"]) == (503, "upstream_unavailable")
+        before = place.log.count('"policies loaded"')
+        (place.folder / "policies" / "more.cedar").write_text('@id("none")\nforbid(principal, action, resource);\n')
+
+        async def taken_in() -> bool:
+            return place.log.count('"policies loaded"') > before
+
+        await eventually(taken_in)
+        assert await service.stop() == 0
+    assert (await place.verify("--require-sealed")).code == 0

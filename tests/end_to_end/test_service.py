@@ -120,10 +120,13 @@ async def test_a_stop_shows_before_it_happens_and_a_second_one_waits_for_nothing
     place.environment["BROKER__SERVER__LINGER"] = "20s"
     async with place.serving() as service:
 
-        async def is_leaving() -> bool:
-            return (await service.ask("/readyz"))[0] == 503
+        async def is_ready() -> bool:
+            return (await service.ask("/readyz"))[0] == 200
 
-        assert (await service.ask("/readyz"))[0] == 200
+        async def is_leaving() -> bool:
+            return not await is_ready()
+
+        await eventually(is_ready)
         service.process.send_signal(signal.SIGTERM)
         await eventually(is_leaving)
         assert (await service.issue("web-1"))[0] == 201  # whoever has not heard of it yet is served

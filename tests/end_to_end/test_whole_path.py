@@ -176,13 +176,13 @@ async def test_an_instance_whose_bundle_cannot_run_it_carries_a_warning(scene: S
 
 
 async def test_readiness_names_every_component(scene: Scene) -> None:
-    status, document = await scene.get(BOB, "/readyz")
-    assert status == 200, document
+    document = await eventually(lambda: scene.get(BOB, "/readyz"), 200)
     works = {"process", "audit", "anchors", "policies", "issuers", "lightsail", "keys", "webhooks", "tls"}
     assert set(document["components"]) == works
 
 
 async def test_a_broken_policy_keeps_the_old_ones_and_shows_by_name(scene: Scene) -> None:
+    await eventually(lambda: scene.get(BOB, "/readyz"), 200)
     path = scene.stage.folder / "policies" / "99-broken.cedar"
     path.write_text("permit(principal, action, resource")
     document = await eventually(lambda: scene.get(BOB, "/readyz"), 503)

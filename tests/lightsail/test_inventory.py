@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import Denied, NotFound, UpstreamError, UpstreamUnavailable
-from broker.lightsail.inventory import START_SECONDS, Inventory
+from broker.lightsail.inventory import FIRST_LISTS_SECONDS, Inventory
 from broker.lightsail.listings import KeyPair
 from broker.lightsail.region import Freshness
 from broker.model import Platform
@@ -38,9 +38,16 @@ def source() -> ListSource:
 @pytest.fixture
 async def inventory(source: ListSource, clock: ManualClock) -> AsyncIterator[Inventory]:
     inventory = Inventory(source, clock, AT_ONCE)
-    await inventory.start()
+    await started(inventory)
     yield inventory
     await inventory.close()
+
+
+async def started(inventory: Inventory) -> None:
+    """Start, and wait until every region has answered or failed."""
+    inventory.start()
+    with contextlib.suppress(UpstreamError, UpstreamUnavailable):
+        await inventory.instances()
 
 
 async def names(inventory: Inventory, target: str) -> list[str]:
@@ -126,7 +133,7 @@ async def test_an_old_list_is_served_at_once_and_renewed_behind_the_scenes(
 
 async def test_lists_are_renewed_without_anybody_asking(source: ListSource, clock: ManualClock) -> None:
     inventory = Inventory(source, clock, Freshness(refresh_every=timedelta(milliseconds=5)))
-    await inventory.start()
+    await started(inventory)
     await asyncio.sleep(0.1)
     await inventory.close()
     calls = source.calls["instances"]
@@ -160,7 +167,7 @@ async def test_a_name_that_is_not_there_waits_no_longer_than_one_that_is(
 
 async def test_looking_again_begins_after_whoever_asked_was_answered(source: ListSource) -> None:
     inventory = Inventory(source, freshness=Freshness(before_look=timedelta(milliseconds=50)))
-    await inventory.start()
+    await started(inventory)
     await inventory.find("nowhere-1")
     await settled()
     assert source.calls["instances"] == 3
@@ -184,7 +191,7 @@ async def test_names_that_are_not_there_do_not_hammer_aws(inventory: Inventory, 
 async def test_a_miss_within_the_cool_down_is_looked_after_at_its_end(source: ListSource) -> None:
     freshness = Freshness(before_look=timedelta(0), after_miss=timedelta(milliseconds=100))
     inventory = Inventory(source, freshness=freshness)
-    await inventory.start()
+    await started(inventory)
     await inventory.find("typo-1")
     await settled()
     source.records[IRELAND].append(record("new-1"))
@@ -199,7 +206,7 @@ async def test_a_miss_within_the_cool_down_is_looked_after_at_its_end(source: Li
 
 async def test_an_engineer_who_tries_again_after_a_second_finds_a_new_instance(source: ListSource) -> None:
     inventory = Inventory(source)
-    await inventory.start()
+    await started(inventory)
     source.records[IRELAND].append(record("new-1"))
     assert await names(inventory, "new-1") == []
     await asyncio.sleep(1)
@@ -207,7 +214,9 @@ async def test_an_engineer_who_tries_again_after_a_second_finds_a_new_instance(s
     await inventory.close()
 
 
-async def test_the_service_does_not_wait_long_for_a_silent_aws(source: ListSource, clock: ManualClock) -> None:
+async def test_a_start_waits_for_nobody_and_a_silent_region_holds_up_no_other_for_long(
+    source: ListSource, clock: ManualClock
+) -> None:
     gate = asyncio.Event()
 
     async def hang(place: Place) -> None:
@@ -216,8 +225,14 @@ async def test_the_service_does_not_wait_long_for_a_silent_aws(source: ListSourc
 
     source.before_answer = hang
     inventory = Inventory(source, clock)
-    async with asyncio.timeout(START_SECONDS + 0.5):
-        await inventory.start()
+    inventory.start()
+    assert not inventory.health().ready
+    async with asyncio.timeout(FIRST_LISTS_SECONDS + 5):
+        assert await names(inventory, "db-1") == ["main/eu-west-1/db-1"]
+        assert await names(inventory, "web-1") == ["main/eu-west-1/web-1"]
+        for target in ("main/us-east-1/web-1", "nowhere-1"):
+            with pytest.raises(UpstreamUnavailable, match="no answer yet"):
+                await inventory.find(target)
     assert inventory.health().ready
     assert inventory.health().detail == "main/us-east-1: no answer yet"
     gate.set()
@@ -279,7 +294,7 @@ async def test_what_a_failing_region_said_is_not_served_for_ever(
 async def test_a_region_that_was_never_reached_costs_the_others_no_time(source: ListSource, clock: ManualClock) -> None:
     source.failures[VIRGINIA] = UpstreamUnavailable("down")
     inventory = Inventory(source, clock)
-    await inventory.start()
+    await started(inventory)
     forever = asyncio.Event()
 
     async def hang(place: Place) -> None:
@@ -300,7 +315,7 @@ async def test_a_region_that_was_never_reached_costs_the_others_no_time(source: 
 async def test_a_region_that_comes_back_is_served_again(source: ListSource, clock: ManualClock) -> None:
     source.failures[VIRGINIA] = UpstreamUnavailable("down")
     inventory = Inventory(source, clock)
-    await inventory.start()
+    await started(inventory)
     source.failures.clear()
     clock.pass_by(seconds=6)
     with contextlib.suppress(UpstreamUnavailable):
@@ -317,7 +332,7 @@ async def test_when_all_regions_fail_nothing_is_ready_and_the_reason_is_given(
     for place in source.places:
         source.failures[place] = UpstreamError("GetInstances: AccessDeniedException", upstream_code="AccessDenied")
     inventory = Inventory(source, clock)
-    await inventory.start()
+    await started(inventory)
     assert not inventory.health().ready
     assert inventory.age is None
     for asking in (inventory.find("web-1"), inventory.instances(), inventory.blueprints(), inventory.bundles()):
@@ -431,7 +446,7 @@ async def test_blueprints_are_listed_once_and_inactive_ones_only_on_request(
 
 async def test_one_catalogue_is_enough_to_know_platforms_everywhere(source: ListSource, clock: ManualClock) -> None:
     inventory = Inventory(source, clock)
-    await inventory.start()
+    await started(inventory)
     source.failures[VIRGINIA] = UpstreamUnavailable("down")
     clock.pass_by(hours=25)
     assert len(await inventory.blueprints()) == 2
