@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -17,8 +18,6 @@ from broker.errors import UpstreamError
 
 ANY_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_NUMBER = 1_000_000_000
-_LAST_SECOND = 253_402_300_799
-"""9999-12-31T23:59:59Z, the last that there is a date for."""
 
 
 class Members:
@@ -85,15 +84,24 @@ class Members:
         value = self._value.get(name)
         if value is None:
             return None
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return value.astimezone(UTC)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
+        if (moment := _in_utc(value)) is None:
             self.fault(name, "is not a point in time")
-        return datetime.fromtimestamp(value, UTC)
+        return moment
 
     def fault(self, name: str, what: str) -> NoReturn:
         """Refuse the structure."""
         raise UpstreamError(f"{self.where}.{name} {what}")
+
+
+def _in_utc(value: object) -> datetime | None:
+    """Answer a point in time in UTC; None for anything else, and for what is beyond the calendar there."""
+    with suppress(OverflowError, ValueError, OSError):
+        match value:
+            case datetime() if value.tzinfo:
+                return value.astimezone(UTC)
+            case int() | float() if not isinstance(value, bool):
+                return datetime.fromtimestamp(value, UTC)
+    return None
 
 
 def strict_base64(text: str) -> bytes | None:

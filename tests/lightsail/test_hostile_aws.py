@@ -58,6 +58,10 @@ async def failure_of(gateway: Gateway) -> BrokerError:
         {"accessDetails": "text"},
         {"accessDetails": DETAILS | {"expiresAt": "not a time"}},
         {"accessDetails": DETAILS | {"expiresAt": 1e300}},
+        {"accessDetails": DETAILS | {"expiresAt": 253402300800}},
+        {"accessDetails": DETAILS | {"expiresAt": "9999-12-31T23:59:59-14:00"}},
+        {"accessDetails": DETAILS | {"expiresAt": "0001-01-01T00:00:00+14:00"}},
+        {"accessDetails": DETAILS | {"expiresAt": "2016-12-31T23:59:60Z"}},
         {"accessDetails": DETAILS | {"hostKeys": {"a": 1}}},
         {"accessDetails": DETAILS | {"hostKeys": [7]}},
         {"accessDetails": DETAILS | {"instanceName": "web-2"}},
@@ -73,6 +77,14 @@ async def test_an_answer_that_is_not_lightsail_s_is_an_upstream_error(
     assert isinstance(failure, UpstreamError)
     assert failure.__context__ is None
     assert len(aws.requests) == 1
+
+
+@pytest.mark.parametrize("moment", [0, 2**31, 2**32 + 1, 253402300799, "2026-03-29T02:30:00+01:00"])
+async def test_a_date_of_lightsail_s_may_be_any_of_the_calendar(
+    wilful: Gateway, aws: WilfulAws, moment: int | str
+) -> None:
+    aws.will_answer(body({"accessDetails": {**DETAILS, "expiresAt": moment}}))
+    assert (await wilful.access_details(instance(), Protocol.SSH)).attempts == 1
 
 
 async def test_an_answer_without_end_is_cut_off(wilful: Gateway, aws: WilfulAws) -> None:
