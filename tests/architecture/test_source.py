@@ -168,7 +168,7 @@ def sin(text, database):
 
 def test_the_linter_lets_no_dangerous_call_into_the_service() -> None:
     linter = Path(sys.executable).with_name("ruff")
-    words = [linter, "check", "--output-format", "json", "--stdin-filename", "broker/web/sins.py", "-"]
+    words = [str(linter), "check", "--output-format", "json", "--stdin-filename", "broker/web/sins.py", "-"]
     ran = subprocess.run(words, input=SINS, capture_output=True, text=True, check=False, cwd=ROOT)
     found = {each["code"] for each in json.loads(ran.stdout)}
     dangerous = {
