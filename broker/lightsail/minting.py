@@ -1,8 +1,8 @@
 """The one call that mints, GetInstanceAccessDetails: every attempt stands here, and none follows one that was served.
 
-It is signed by the SDK's signer, with the SDK's credentials, over the connections of the SDK's own client, by the names
-in the SDK's model of Lightsail; what it leaves out is the machinery between them, which hides how often a call is sent
-and takes three times as long as the call. Lists go through the client as usual.
+It goes with the SDK's credentials, over the connections of the SDK's own client, by the names in the SDK's model of
+Lightsail; what it leaves out is the machinery between them, which hides how often a call is sent and takes three times
+as long as the call. Lists go through the client as usual.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import contextlib
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import orjson
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 from botocore.retries.quota import RetryQuota
@@ -23,6 +23,8 @@ from botocore.retries.quota import RetryQuota
 from broker.errors import BrokerError
 from broker.lightsail.faults import is_transient, never_sent
 from broker.lightsail.responses import sound_request_id
+from broker.lightsail.signing import RequestSigner
+from broker.model import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -84,12 +86,14 @@ class Minter:
     ) -> None:
         model = client.meta.service_model
         self._url = f"{client.meta.endpoint_url.rstrip('/')}/"
-        self._scope = model.signing_name, client.meta.region_name
-        self._headers = {
-            "X-Amz-Target": f"{model.metadata['targetPrefix']}.{OPERATION}",
-            "Content-Type": f"application/x-amz-json-{model.metadata['jsonVersion']}",
-            "User-Agent": user_agent,
-        }
+        self._signer = RequestSigner(
+            host=urlsplit(self._url).netloc,
+            service=model.signing_name,
+            region=client.meta.region_name,
+            content_type=f"application/x-amz-json-{model.metadata['jsonVersion']}",
+            target=f"{model.metadata['targetPrefix']}.{OPERATION}",
+        )
+        self._user_agent = {"user-agent": user_agent}
         self._shape = model.shape_for(f"{OPERATION}Result")
         self._errors = create_parser(model.metadata["protocol"])
         self._http = http
@@ -124,11 +128,12 @@ class Minter:
             await self._sleep(random.random() * 2 ** (tried - 1))  # noqa: S311 - jitter is no secret
 
     async def _attempt(self, body: bytes, tally: Tally) -> object:
-        request = AWSRequest("POST", self._url, self._headers, body)
-        SigV4Auth(await self._credentials.get_frozen_credentials(), *self._scope).add_auth(request)
+        credentials = await self._credentials.get_frozen_credentials()
+        headers = self._signer.headers(credentials, body, utc_now()) | self._user_agent
+        request = AWSPreparedRequest("POST", self._url, headers, body, True)  # type: ignore[arg-type] # noqa: FBT003 - any mapping does
         tally.attempts += 1
         try:
-            response, content = await self._http.exchange(request.prepare(), tally.note)
+            response, content = await self._http.exchange(request, tally.note)
         except Exception as failure:
             tally.attempts -= never_sent(failure)
             raise

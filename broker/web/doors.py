@@ -14,9 +14,9 @@ from broker.model import Caller, Measure, Presented, Source
 from broker.stages import AUTHENTICATION, stage
 from broker.web.rates import Buckets, Rate, limited, network_of
 
-LATE: Final = 0.025
+LATE: Final = 0.05
 """Seconds by which a turn of the event loop may be late before fewer requests are taken at once."""
-FEWEST: Final = 8
+FEWEST: Final = 32
 """So many are taken however late it is."""
 _NOBODY_S_FAULT = {Fault.NONCE_NEEDED, Fault.KEYS_UNAVAILABLE}
 """Refusals that say nothing against who was refused."""

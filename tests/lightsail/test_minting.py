@@ -17,7 +17,7 @@ DETAILS = {
     "privateKey": "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAK\n-----END RSA PRIVATE KEY-----\n",
     "certKey": "ssh-rsa-cert-v01@openssh.com AAAAHHNzaC1yc2EtY2VydC12MDFAb3BlbnNzaC5jb20=",
 }
-OF_ONE_CALL = {"X-Amz-Date", "Authorization", "amz-sdk-invocation-id", "amz-sdk-request", "Content-Length"}
+OF_ONE_CALL = {"x-amz-date", "authorization", "amz-sdk-invocation-id", "amz-sdk-request", "content-length"}
 
 
 class Sleeper:
@@ -49,16 +49,17 @@ async def test_what_is_sent_is_what_the_sdk_sends(aws: WilfulAws, session: Accou
     await client.get_instance_access_details(instanceName="web-1", protocol="ssh")
     await wilful.access_details(instance(), Protocol.SSH)
 
-    (method, path, theirs), (our_method, our_path, ours) = sent
+    (method, path, their_body), (our_method, our_path, our_body) = sent
     assert (our_method, our_path) == (method, path)
-    assert ours == theirs.replace(b" ", b"")
+    assert our_body == their_body.replace(b" ", b"")
     of_sdk, of_ours = (
-        {name: value for name, value in headers.items() if name not in OF_ONE_CALL} for headers in aws.requests
+        {name.lower(): value for name, value in headers.items() if name.lower() not in OF_ONE_CALL}
+        for headers in aws.requests
     )
-    assert of_sdk.pop("User-Agent").startswith(of_ours.pop("User-Agent"))
+    assert of_sdk.pop("user-agent").startswith(of_ours.pop("user-agent"))
     assert of_ours == of_sdk
-    scopes = [headers["Authorization"].partition("Signature=")[0] for headers in aws.requests]
-    assert scopes[1] == scopes[0]
+    theirs, ours = ({name.lower(): value for name, value in headers.items()} for headers in aws.requests)
+    assert ours["authorization"].partition("Signature=")[0] == theirs["authorization"].partition("Signature=")[0]
 
 
 async def test_waits_between_attempts_grow_and_are_never_the_same(aws: WilfulAws, session: AccountSession) -> None:
