@@ -103,7 +103,7 @@ def changes(index: int, members: Mapping[str, object]) -> Iterator[Change]:
 def thread_of(members: Mapping[str, object]) -> str:
     """Answer to which thread an event belongs; empty when to none."""
     details = members.get("details")
-    return _text(details, "thread") if isinstance(details, Mapping) else ""
+    return _text(details, "thread") if isinstance(details, dict) else ""
 
 
 def _told(index: int, members: Mapping[str, object], thread: str) -> Change:
@@ -151,8 +151,8 @@ def together(many: Iterable[Change]) -> Iterator[tuple[str, Sequence[Change]]]:
 def _host_keys(members: Mapping[str, object]) -> str:
     """Answer the host keys that an event names, as JSON; empty when it names none."""
     details = members.get("details")
-    named = details.get("host_keys") if isinstance(details, Mapping) else None
-    return json.dumps(sorted(map(str, named))) if isinstance(named, Sequence) and named else ""
+    named = details.get("host_keys") if isinstance(details, dict) else None
+    return json.dumps(sorted(map(str, named))) if isinstance(named, list | tuple) and named else ""
 
 
 def _text(members: Mapping[str, object], name: str) -> str:

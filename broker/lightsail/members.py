@@ -27,7 +27,7 @@ class Members:
 
     def __init__(self, value: object, where: str) -> None:
         self.where = where
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise UpstreamError(f"{where} is missing or not a structure")
         self._value: Mapping[str, object] = value
 

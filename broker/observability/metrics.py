@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -106,6 +107,11 @@ class Metrics:
         )
         build = Gauge("broker_build", "1 for the version that runs.", ("version",), registry=self._registry)
         build.labels(version).set(1)
+        # Finding the number for a set of labels costs more than counting.
+        self._counted = lru_cache(maxsize=1024)(self._requests.labels)
+        self._timed = lru_cache(maxsize=1024)(self._seconds.labels)
+        self._staged = lru_cache(maxsize=1024)(self._stages.labels)
+        self._written = lru_cache(maxsize=1024)(self._events.labels)
         self._asked = _Asked()
         self._registry.register(self._asked)
         ProcessCollector(registry=self._registry)
@@ -116,10 +122,10 @@ class Metrics:
 
     def request(self, answered: AnsweredRequest) -> None:
         """Count one answered request."""
-        self._requests.labels(answered.route, answered.method, str(answered.status), answered.code).inc()
-        self._seconds.labels(answered.route).observe(answered.ended - answered.began)
+        self._counted(answered.route, answered.method, str(answered.status), answered.code).inc()
+        self._timed(answered.route).observe(answered.ended - answered.began)
         for span in answered.stages:
-            self._stages.labels(span.stage).observe(span.ended - span.began)
+            self._staged(span.stage).observe(span.ended - span.began)
 
     def refused(self, cause: str) -> None:
         """Count somebody whom nobody vouches for."""
@@ -127,7 +133,7 @@ class Metrics:
 
     def event(self, event: Event) -> None:
         """Count one event of the audit log, once it is durable."""
-        self._events.labels(event.event, event.outcome, event.error).inc()
+        self._written(event.event, event.outcome, event.error).inc()
 
     def page(self, components: Iterable[Health]) -> bytes:
         """Answer the page that Prometheus reads."""
