@@ -22,6 +22,8 @@ ENGINE ?= $(shell deploy/container/engine)
 
 ARGS ?=
 JOBS ?= 2
+PROFILE ?= quick
+REV ?= main
 
 .PHONY: help
 help:  ## Say what can be done
@@ -65,8 +67,12 @@ policies: $(VENV)/dev.stamp
 	@$(BIN)/broker policy test policies --require-coverage
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp  ## Measure
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/dev.stamp  ## Measure, and write docs/performance.md (ARGS="parts", ARGS=--help, PROFILE=long)
+	@$(BIN)/python -m benchmarks --profile $(PROFILE) $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: $(VENV)/dev.stamp  ## Measure against another revision, in turns (REV=main, ARGS="parts")
+	@$(BIN)/python -m benchmarks.compare $(REV) --profile $(PROFILE) $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp  ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)

@@ -1,64 +1,74 @@
-"""`make bench`: run the measurements, print a table, exit 1 when a check of a run itself failed."""
+"""`make bench`: measure, print a table, write it and the plots into the documents.
+
+Exits 1 when a part had no valid run (nothing is written of it) or issuing costs more than is recorded; a missed target
+is a result like any other.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
+import json
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from time import perf_counter
 
-from benchmarks.goals import Row, table
-from benchmarks.parts import client_time, decisions, overload, throughput
-from benchmarks.world import world
-
-PARTS: dict[str, Callable[[Path, int], Coroutine[Any, Any, list[Row]]]]
-
-
-async def _throughput(folder: Path, rounds: int) -> list[Row]:
-    async with world(folder) as scene:
-        return [
-            *await throughput(scene, "web-1", "ssh", rounds, {"G1 ssh": 0.8, "G2 ssh": 1.4}),
-            *await throughput(scene, "win-1", "rdp", rounds, {"G1 rdp": 0.7, "G2 rdp": 2.0}),
-        ]
+from benchmarks import documents, recorded
+from benchmarks.goals import Outcome, table
+from benchmarks.parts import PARTS
+from benchmarks.profiles import PROFILES, Profile
+from benchmarks.progress import say
 
 
-async def _client(folder: Path, rounds: int) -> list[Row]:
-    async with world(folder) as scene:
-        return await client_time(scene, rounds + 3)
+def measured(name: str, profile: Profile) -> Outcome | None:
+    """Run a part; answer nothing when its run was not valid."""
+    say(f"{name} ({PARTS[name].goals}) ...")
+    started = perf_counter()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        try:
+            outcome = asyncio.run(PARTS[name].measure(Path(folder), profile))
+        except Exception as problem:  # noqa: BLE001 -- the other parts can be measured all the same
+            say(f"{name}: NOT VALID: {type(problem).__name__}: {problem}")
+            return None
+    say(f"{name}: {perf_counter() - started:.0f} s")
+    return outcome
 
 
-async def _decisions(folder: Path, rounds: int) -> list[Row]:
-    return await asyncio.to_thread(decisions, folder, rounds)
-
-
-async def _overload(folder: Path, rounds: int) -> list[Row]:
-    async with world(folder) as scene:
-        return await overload(scene, rounds)
-
-
-PARTS = {"overload": _overload, "throughput": _throughput, "decisions": _decisions, "client": _client}
-
-
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=4, help="alternating rounds of each comparison (4)")
-    options = parser.parse_args()
-    rows: list[Row] = []
-    for name in options.parts or PARTS:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            rows += asyncio.run(PARTS[name](Path(folder), options.rounds))
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {options.rounds} rounds\n"
+    parts = "\n".join(f"  {name:<11} {part.goals:<9} about {part.seconds} s" for name, part in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"parts, and how long they take in the quick profile:\n{parts}",
     )
-    print(table(rows))
-    return 0
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help="which ones; default: all")
+    parser.add_argument("--profile", choices=PROFILES, default="quick", help="for how long (quick)")
+    parser.add_argument("--rounds", type=int, help="alternating rounds of each comparison; default: the profile's")
+    parser.add_argument("--print-only", action="store_true", help="leave the documents as they are")
+    parser.add_argument("--record", action="store_true", help="from now on issuing may cost what it costs now")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    options = parser.parse_args(words)
+    profile = PROFILES[options.profile]
+    profile = replace(profile, rounds=options.rounds or profile.rounds)
+    outcomes = [measured(name, profile) for name in options.parts or PARTS]
+    valid = [outcome for outcome in outcomes if outcome]
+    figures = {name: figure for outcome in valid for name, figure in outcome.figures.items()}
+    if options.record:
+        recorded.record(figures)
+    rows = [row for outcome in valid for row in outcome.rows]
+    rows += recorded.against(figures, recorded.recorded())
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows]))
+    print(f"\n{documents.machine()}, profile {profile.name}\n\n{table(rows)}")
+    if not options.print_only and rows:
+        documents.write(rows, [plot for outcome in valid for plot in outcome.plots], profile.name)
+    for name in (dearer := recorded.dearer(rows)):
+        say(f"{name}: dearer than recorded; make it cheaper, or say why and record it: make bench ARGS=--record")
+    return int(bool(dearer) or len(valid) < len(outcomes))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A Lightsail that answers at once: it asks the real emulator once per question, and replays the answer from then on.
+"""A Lightsail that asks the real emulator once per question, then replays the answer: at once, or after a while.
 
-`python -m benchmarks.double EMULATOR_URL` prints its own URL and serves until its standard input is closed.
+`python -m benchmarks.double EMULATOR_URL [SECONDS]` prints its own URL and serves until its standard input is closed.
+With `SECONDS`, each answer takes so long.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ async def forward(host: str, port: int, request: bytes) -> bytes:
 class Replay(asyncio.Protocol):
     """One connection of the SDK."""
 
-    def __init__(self, upstream: tuple[str, int], answers: dict[tuple[bytes, bytes], bytes]) -> None:
+    def __init__(self, upstream: tuple[str, int], answers: dict[tuple[bytes, bytes], bytes], delay: float) -> None:
         self._upstream = upstream
         self._answers = answers
+        self._delay = delay
         self._buffer = b""
         self._transport: asyncio.WriteTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,8 +59,7 @@ class Replay(asyncio.Protocol):
             request, self._buffer = self._buffer[:length], self._buffer[length:]
             key = (header(head, b"x-amz-target"), request[end:])
             if answer := self._answers.get(key):
-                assert self._transport is not None
-                self._transport.write(answer)
+                self._answer(answer)
             else:
                 task = asyncio.ensure_future(self._learn(key, request))
                 self._tasks.add(task)
@@ -66,17 +67,23 @@ class Replay(asyncio.Protocol):
 
     async def _learn(self, key: tuple[bytes, bytes], request: bytes) -> None:
         answer = self._answers[key] = await forward(*self._upstream, request)
+        self._answer(answer)
+
+    def _answer(self, answer: bytes) -> None:
         assert self._transport is not None
-        self._transport.write(answer)
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
 
 
-async def main(url: str) -> None:
+async def main(url: str, delay: str = "0") -> None:
     """Serve until the parent closes our input."""
     parts = urlsplit(url)
     answers: dict[tuple[bytes, bytes], bytes] = {}
     upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Replay(upstream, answers), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Replay(upstream, answers, float(delay)), "127.0.0.1", 0)
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)
@@ -84,4 +91,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))
