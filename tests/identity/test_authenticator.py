@@ -210,3 +210,20 @@ async def test_the_double_for_other_rooms_behaves_like_the_door(door: Authentica
         with pytest.raises(InvalidToken):
             await double.authenticate(Presented(authorization=tuple(values)))
     assert double.health().component == door.health().component
+
+
+async def test_only_a_token_that_held_a_moment_ago_is_known(door: Authenticator, mint: Mint) -> None:
+    token = mint.token()
+    assert not door.is_known(bearer(token))
+    await accepted(door, token)
+    assert door.is_known(bearer(token))
+    assert not door.is_known(bearer(mint.token(sub="bob")))
+    assert not door.is_known(bearer(token + "x"))
+    for odd in ((), ("",), (f"Basic {token}",), (f"Bearer {token}", f"Bearer {token}")):
+        assert not door.is_known(Presented(authorization=odd))
+
+
+async def test_who_was_refused_elsewhere_is_counted_too(door: Authenticator, mint: Mint) -> None:
+    door.count_failure("too_many_failures")
+    await cause_of(door, mint.token(aud="another"))
+    assert door.drain_failures() == {"too_many_failures": 1, "wrong_audience": 1}

@@ -90,7 +90,10 @@ async def test_nobody_writes_a_cookie_of_their_own(sessions: Sessions, book: Thr
 async def test_a_session_that_was_ended_is_over(sessions: Sessions) -> None:
     cookie = await sessions.begin(CAROL, SOURCE, "r1", via="provider")
     found = await sessions.find(cookie.reveal())
+    await sessions.confirm(found)
     await sessions.end(found, SOURCE, "r2")
+    with pytest.raises(InvalidToken):
+        await sessions.confirm(found)
     assert await refusal(sessions, cookie.reveal()) == "no_session"
 
 
@@ -155,3 +158,14 @@ async def test_a_cookie_of_a_link_s_secret_opens_nothing(sessions: Sessions, boo
         await sessions.redeem(begun.partition(".")[0], SOURCE, "r2")
     assert isinstance(link, Secret)
     assert rfc3339(NOW + LINK_LIFE) == made.details["until"]
+
+
+@pytest.mark.parametrize("link", ["", "a", "a" * 500, "no such/thing", "\u0661" * 43])
+async def test_what_is_no_link_signs_nobody_in(sessions: Sessions, link: str) -> None:
+    with pytest.raises(InvalidToken) as refused:
+        await sessions.redeem(link, SOURCE, "r1")
+    assert refused.value.cause == "unknown_link"
+
+
+async def test_without_a_cookie_nobody_is_known(sessions: Sessions) -> None:
+    assert await refusal(sessions, "") == "missing"

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,6 +32,10 @@ async def filled(directory: Path, master: LocalMasterKey) -> Custody:
 def contents(directory: Path) -> dict[Path, bytes]:
     """Answer the files there are, sorted by name."""
     return {path: path.read_bytes() for path in sorted(directory.glob("*"))}
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def mode(path: Path, wanted: int | None = None) -> int:
@@ -453,4 +458,35 @@ async def test_keys_move_from_a_file_s_master_key_to_kms(
     await rewrap(directory, master, new)
     assert (await Custody.open(directory, new)).list() == before
     with pytest.raises(KeysUnavailable, match="kms:arn"):
+        await Custody.open(directory, master)
+
+
+async def test_a_disk_that_gives_no_way_is_named_and_nothing_half_written_is_left(
+    directory: Path, master: LocalMasterKey
+) -> None:
+    path = await one(directory, master)
+    custody = await Custody.open(directory, master)
+    path.unlink()
+    path.mkdir(mode=0o700)  # what cannot be read, replaced or removed as a file
+    (path / "x").touch()
+    await custody.refresh()
+    assert [problem for problem in custody.problems if "Is a directory" in problem]
+    with pytest.raises(KeysUnavailable):
+        await custody.add(held())
+    with pytest.raises(KeysUnavailable):
+        await custody.remove(held().id)
+    assert names(directory) == [path.name]
+
+
+async def test_a_file_in_the_place_of_the_directory_is_named(directory: Path, master: LocalMasterKey) -> None:
+    directory.touch(mode=0o600)  # noqa: ASYNC240 - a test may wait for its disk
+    with pytest.raises(KeysUnavailable, match="Not a directory"):
+        await Custody.open(directory, master)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_what_belongs_to_somebody_else_is_not_used(directory: Path, master: LocalMasterKey) -> None:
+    path = await one(directory, master)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(KeysUnavailable, match="belongs to another user"):
         await Custody.open(directory, master)

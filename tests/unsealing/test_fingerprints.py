@@ -32,7 +32,21 @@ def test_the_spelling_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "SHA256:", "not a fingerprint", "ab" * 15, "ab" * 33, "SHA256:" + "A" * 42, "zz" * 16, "é" * 32]
+    "text",
+    [
+        "",
+        ":",
+        "SHA256:",
+        "not a fingerprint",
+        "ab" * 15,
+        "ab" * 33,
+        "SHA256:" + "A" * 42,
+        "zz" * 16,
+        "é" * 32,
+        "SHA256:" + "!" * 43,
+        "SHA256:" + "x" * 41,
+        "SHA256:" + "é" * 43,
+    ],
 )
 def test_what_is_no_fingerprint_matches_nothing(text: str) -> None:
     assert fingerprints.parse(text) is None

@@ -157,3 +157,19 @@ async def test_a_failing_kms_is_named_by_its_code_alone(error: Exception, said: 
 @pytest.mark.parametrize("answer", [{}, {"CiphertextBlob": "text", "Plaintext": None}])
 async def test_a_kms_that_answers_nonsense_is_refused(answer: Mapping[str, object]) -> None:
     await both_refuse(KmsMasterKey(ARN, BrokenKeyService(answer=answer)), "KMS answered without")
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_a_key_of_another_length_is_none(length: int) -> None:
+    with pytest.raises(KeysUnavailable, match="32 bytes"):
+        LocalMasterKey(bytes(length))
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir(mode=0o700)
+    with pytest.raises(KeysUnavailable, match="Is a directory"):
+        load_master_key(f"file:{tmp_path / 'folder'}")
+
+
+def test_with_its_client_a_key_of_kms_is_itself() -> None:
+    assert load_master_key(f"kms:{ARN}", key_service=BrokenKeyService(ValueError())).id == f"kms:{ARN}"
