@@ -223,9 +223,9 @@ class Edge:
             raise _UnsupportedEncoding
         if not request.can_read_body:
             return b""
-        if request.content.is_eof():  # it came with its head, as small ones do
-            return await request.read()
         try:
+            if request.content.is_eof():  # it came with its head, as small ones do
+                return await request.read()
             async with asyncio.timeout(self._body_seconds):
                 return await request.read()
         except TimeoutError:
