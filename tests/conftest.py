@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.real import memory
 from tests.real.postgresql import is_there, postgresql, postgresql_server
 
 __all__ = ["postgresql", "postgresql_server"]  # fixtures for everybody
@@ -32,6 +33,7 @@ REAL_PARTS: dict[str, Callable[[], bool]] = {
     "podman": lambda: shutil.which("podman") is not None,
     "mmdebstrap": lambda: shutil.which("mmdebstrap") is not None,
     "runc": lambda: shutil.which("runc") is not None,
+    "memory cgroup": memory.is_there,
     "promtool": lambda: shutil.which("promtool") is not None,
 }
 
