@@ -71,6 +71,7 @@ class Gateway:
 
     def __init__(self, accounts: Sequence[Account], tuning: Tuning | None = None, clock: Clock = utc_now) -> None:
         self._tuning = tuning or Tuning()
+        self._clock = clock
         self._sessions = {account.name: AccountSession(account, self._tuning, clock) for account in accounts}
         self._lines: dict[tuple[str, str], _Line] = {}
         self.places = tuple((account.name, region) for account in accounts for region in account.regions)
@@ -88,7 +89,7 @@ class Gateway:
         silence_sdk_logging()
         for name, session in self._sessions.items():
             for region, (client, http) in (await session.start()).items():
-                minter = Minter(client, http, session.credentials, user_agent())
+                minter = Minter(client, http, session.credentials, user_agent(), self._clock)
                 breaker = Breaker(self._tuning.max_connections)
                 self._lines[name, region] = _Line(client, minter, session.credentials, breaker)
         silence_sdk_logging()  # the clients' modules were loaded meanwhile, and so were their loggers

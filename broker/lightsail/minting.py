@@ -24,7 +24,6 @@ from broker.errors import BrokerError
 from broker.lightsail.faults import is_transient, never_sent
 from broker.lightsail.responses import sound_request_id
 from broker.lightsail.signing import RequestSigner
-from broker.model import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from broker.lightsail.credentials import RenewableCredentials
     from broker.lightsail.transport import BoundedHttpSession
-    from broker.model import Protocol
+    from broker.model import Clock, Protocol
 
 OPERATION: Final = "GetInstanceAccessDetails"
 TOTAL_ATTEMPTS: Final = 3
@@ -73,6 +72,7 @@ class Minter:
         http: Its connections, which its lists keep warm.
         credentials: What to sign with.
         user_agent: What CloudTrail shows as the caller's program.
+        clock: Tells the time of a signature.
         sleep: Waits so many seconds.
     """
 
@@ -82,6 +82,7 @@ class Minter:
         http: BoundedHttpSession,
         credentials: RenewableCredentials,
         user_agent: str,
+        clock: Clock,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         model = client.meta.service_model
@@ -98,6 +99,7 @@ class Minter:
         self._errors = create_parser(model.metadata["protocol"])
         self._http = http
         self._credentials = credentials
+        self._clock = clock
         self._sleep = sleep
         self._quota = RetryQuota()
 
@@ -129,7 +131,7 @@ class Minter:
 
     async def _attempt(self, body: bytes, tally: Tally) -> object:
         credentials = await self._credentials.get_frozen_credentials()
-        headers = self._signer.headers(credentials, body, utc_now()) | self._user_agent
+        headers = self._signer.headers(credentials, body, self._clock()) | self._user_agent
         request = AWSPreparedRequest("POST", self._url, headers, body, True)  # type: ignore[arg-type] # noqa: FBT003 - any mapping does
         tally.attempts += 1
         try:

@@ -65,7 +65,7 @@ async def test_what_is_sent_is_what_the_sdk_sends(aws: WilfulAws, session: Accou
 async def test_waits_between_attempts_grow_and_are_never_the_same(aws: WilfulAws, session: AccountSession) -> None:
     aws.will_answer(error("ThrottlingException"))
     sleeper = Sleeper()
-    minter = Minter(*(await session.start())["eu-west-1"], session.credentials, "broker", sleeper)
+    minter = Minter(*(await session.start())["eu-west-1"], session.credentials, "broker", utc_now, sleeper)
     for _ in range(20):
         with pytest.raises(ClientError):
             await minter.mint("web-1", Protocol.SSH, Tally())
@@ -78,7 +78,7 @@ async def test_when_aws_refuses_everything_retries_end_and_come_back_with_good_a
     aws: WilfulAws, session: AccountSession
 ) -> None:
     aws.will_answer(error("ThrottlingException"))
-    minter = Minter(*(await session.start())["eu-west-1"], session.credentials, "broker", Sleeper())
+    minter = Minter(*(await session.start())["eu-west-1"], session.credentials, "broker", utc_now, Sleeper())
     tally = Tally()
     for _ in range(60):
         with pytest.raises(ClientError):
