@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from broker.delivery.known_hosts import known_hosts_lines
@@ -129,6 +130,7 @@ def _port(instance: Instance, protocol: Protocol) -> tuple[int, tuple[str, ...]]
     return default, (f"The tag `{tag}` of the instance is no port number, so {default} is assumed.",)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str:
     """Spell an address as OpenSSH does when it looks a host up: the shortest form, lower case."""
     try:

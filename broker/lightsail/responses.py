@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from broker.errors import PasswordNotReady, UpstreamError
 from broker.lightsail.host_keys import MAX_HOST_KEYS, host_key
@@ -69,6 +70,7 @@ def _ipv6(item: object) -> str:
     return _address(item if isinstance(item, str) else "", 6)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str, version: int) -> str:
     """Answer the address in its canonical form. Loopback is an emulator's; nowhere and everybody are no hosts."""
     try:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, cast
@@ -204,7 +204,7 @@ class Edge:
         return self._public_urls.of(request.host)
 
     def _arrival(self, request: web.Request) -> _Arrival:
-        agent = _printable(request.headers.get("User-Agent", ""))[:200]
+        agent = _agent(request.headers.get("User-Agent", ""))
         return _Arrival(Source(ip=self._source_ip(request), user_agent=agent), self._service(request))
 
     def _source_ip(self, request: web.Request) -> str:
@@ -381,6 +381,11 @@ def _client_certificate(request: web.Request) -> bytes:
     secured = request.transport.get_extra_info("ssl_object") if request.transport else None
     certificate = secured.getpeercert(binary_form=True) if secured else None
     return hashlib.sha256(certificate).digest() if certificate else b""
+
+
+@lru_cache(maxsize=1024)
+def _agent(text: str) -> str:
+    return _printable(text)[:200]
 
 
 def _printable(text: str) -> str:

@@ -23,6 +23,8 @@ from broker.web.rates import network_of
 
 TAKE_SECONDS: Final = 30.0
 """How long a client may take to read an answer; each part of a long one."""
+SHORT: Final = 32 * 1024
+"""Bytes of an answer that fit into the buffers of a connection, so that nobody has to wait until they are taken."""
 HANDSHAKE_SECONDS: Final = 10.0
 RESERVED: Final = 512
 """So many file descriptors are no connections of callers: AWS alone may take 256."""
@@ -148,6 +150,8 @@ class Connection(web.RequestHandler):
         sent = unreadable(resp.status) if refused else resp
         transport = request.transport
         try:
+            if transport is not None and not transport.get_write_buffer_size() and _is_short(sent):
+                return await super().finish_response(request, sent, start_time)  # it waits for nothing
             async with asyncio.timeout(TAKE_SECONDS):
                 return await super().finish_response(request, sent, start_time)
         except TimeoutError:
@@ -156,6 +160,10 @@ class Connection(web.RequestHandler):
         finally:
             if transport is not None and transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(TAKE_SECONDS, _abort_unless_sent, transport)
+
+
+def _is_short(response: web.StreamResponse) -> bool:
+    return isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) <= SHORT
 
 
 def _abort(transport: asyncio.Transport | None) -> None:

@@ -121,6 +121,8 @@ def source_ip(
             and lets the other pass as it came, so when they disagree neither is believed.
         trusted: the networks of our proxies.
     """
+    if not trusted:
+        return _peer(peer)
     address = address_of(peer)
     if address is None:
         return peer
@@ -128,6 +130,11 @@ def source_ip(
     routes = [route for route in (hops, list(forwarded)) if route]
     found = {_beyond(address, route, trusted) for route in routes}
     return str(found.pop() if len(found) == 1 else address)
+
+
+@lru_cache(maxsize=4096)
+def _peer(text: str) -> str:
+    return str(address_of(text) or text)
 
 
 def _beyond(address: _Address, hops: list[str], trusted: Sequence[Network]) -> _Address:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address
 from math import ceil
 from time import monotonic
@@ -129,6 +130,7 @@ def limited(wait: float) -> RateLimited:
     return RateLimited(retry_after=max(1, ceil(wait)))
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """Answer what counts as one stranger: an address of IPv4, or the /64 of one of IPv6, which one host has whole."""
     parsed = address_of(address)
