@@ -127,6 +127,13 @@ def test_brackets_inside_strings_are_not_nesting() -> None:
         parse_object(json.dumps({"a": [text, {}]}).encode(), max_depth=2)
 
 
+def test_as_deep_as_may_be_and_no_deeper() -> None:
+    document = b'{"a":[[1],[2],[3]]}'
+    assert parse_object(document, max_depth=3) == {"a": [[1], [2], [3]]}
+    with pytest.raises(NotStrictJson):
+        parse_object(document, max_depth=2)
+
+
 @pytest.mark.parametrize("depth", [17, 2_000, 5_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_deep_nesting_is_refused_without_recursion(opening: bytes, closing: bytes, depth: int) -> None:
