@@ -190,18 +190,16 @@ async def test_random_bytes_never_make_a_5xx(address: Address, log: BytesIO) -> 
 @pytest.mark.timeout(900)
 async def test_a_storm_of_garbage_leaves_memory_and_loop_as_they_were(address: Address, log: BytesIO) -> None:
     dice = random.Random(20261124)  # noqa: S311 - the same garbage in every run
-    watchdog = Watchdog({})
-    async with watchdog.watching():
-        sizes = []
+    sizes = []
+    async with Watchdog({}).watching():
         for wave in range(200):
             answers = await asyncio.gather(*(address.send(garbage(dice), patience=0.4) for _ in range(100)))
             assert [status for answer in answers for status in statuses(answer) if status >= 500] == []
             if wave in {20, 199}:
                 gc.collect()
                 sizes.append(resident())
-        [lag] = watchdog.measures()
     assert sizes[1] - sizes[0] <= 32 * 2**20
-    assert lag.value < 0.5  # of this process, which sends the storm too
+    assert b"stands still" not in log.getvalue()  # the loop, which sends the storm too
     assert b'"level":"error"' not in log.getvalue()
     assert statuses(await address.send(LAST, patience=5)) == [200]
 
