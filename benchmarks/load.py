@@ -149,19 +149,29 @@ class Load:
     async def run(self) -> dict[str, Any]:
         """Ask until it is over; answer the report."""
         await self._connect()
-        if self._options.load == "open":
-            self._arrive(self._loop.time())
+        if self._options.count:
+            self._tally.begin()
+        self._begin()
+        if self._options.count:
+            await self._enough.wait()
+            await self._drain()
+            self._tally.end()
         else:
-            for connection in self._connections:
-                self._free.remove(connection)
-                self._ask(connection, self._loop.time())
-        await asyncio.sleep(WARM_UP_SECONDS)
-        self._tally.begin()
-        await self._measured()
-        self._tally.end()
-        self._ends = True
-        await self._drain()
+            await asyncio.sleep(WARM_UP_SECONDS)
+            self._tally.begin()
+            await asyncio.sleep(self._options.seconds)
+            self._tally.end()
+            await self._drain()
         return self._tally.report()
+
+    def _begin(self) -> None:
+        now = self._loop.time()
+        if self._options.load == "open":
+            self._arrive(now)
+            return
+        for connection in self._connections[: self._options.count or None]:
+            self._free.remove(connection)
+            self._ask(connection, now)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._options.url)
@@ -173,14 +183,9 @@ class Load:
             self._connections.append(connection)
         self._free = list(self._connections)
 
-    async def _measured(self) -> None:
-        if self._options.count:
-            await self._enough.wait()
-        else:
-            await asyncio.sleep(self._options.seconds)
-
     async def _drain(self) -> None:
         """Wait for what is under way; whoever is not answered by then counts as broken."""
+        self._ends = True
         if self._under_way:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), PATIENCE_SECONDS)
@@ -236,13 +241,11 @@ async def direct(options: argparse.Namespace) -> dict[str, Any]:
 
     tally, loop = Tally(options.good), asyncio.get_running_loop()
     config = AioConfig(max_pool_connections=options.connections)
-    asked, ends = 0, False
+    ends = False
     async with aioboto3.Session().client("lightsail", "eu-west-1", endpoint_url=options.url, config=config) as client:
 
         async def work() -> None:
-            nonlocal asked
-            while not ends and not 0 < options.count <= asked:
-                asked += 1
+            while not ends:
                 started = loop.time()
                 answer = await client.get_instance_access_details(
                     instanceName=options.instance, protocol=options.protocol
@@ -253,10 +256,7 @@ async def direct(options: argparse.Namespace) -> dict[str, Any]:
         tasks = [asyncio.create_task(work()) for _ in range(options.connections)]
         await asyncio.sleep(WARM_UP_SECONDS)
         tally.begin()
-        if options.count:
-            await asyncio.gather(*tasks)
-        else:
-            await asyncio.sleep(options.seconds)
+        await asyncio.sleep(options.seconds)
         tally.end()
         ends = True
         await asyncio.gather(*tasks)
@@ -276,7 +276,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ca", type=Path)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--count", type=int, default=0, help="so many requests instead")
+    parser.add_argument("--count", type=int, default=0, help="of closed: so many requests instead, and no warm-up")
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second, of open")
     parser.add_argument("--good", type=int, default=201)
     parser.add_argument("--instance", default="", help="of direct")

@@ -45,9 +45,11 @@ async def test_a_closed_load_asks_again_as_soon_as_it_is_answered(url: str, tmp_
     assert sum(loaded.statuses.values()) >= loaded.answered
 
 
-async def test_a_load_by_count_asks_that_often_and_no_more(url: str, tmp_path: Path) -> None:
-    loaded = await run("closed", url, requests=asked(tmp_path, "seconds=0.1"), count=40)
-    assert loaded.only().statuses == {"201": 40}
+@pytest.mark.parametrize("count", [3, 40])
+async def test_a_load_by_count_asks_that_often_and_no_more(url: str, tmp_path: Path, count: int) -> None:
+    loaded = await run("closed", url, requests=asked(tmp_path, "seconds=0.02"), count=count)
+    assert loaded.only().statuses == {"201": count}
+    assert loaded.good == count
 
 
 async def test_an_open_load_counts_the_time_in_which_nobody_was_free_to_ask(url: str, tmp_path: Path) -> None:
