@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--print-only", action="store_true", help="leave the documents as they are")
     parser.add_argument("--record", action="store_true", help="from now on issuing may cost what it costs now")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    options = parser.parse_args(words)
+    options = parser.parse_intermixed_args(words)
     profile = PROFILES[options.profile]
     profile = replace(profile, rounds=options.rounds or profile.rounds)
     outcomes = [measured(name, profile) for name in options.parts or PARTS]

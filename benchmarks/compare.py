@@ -96,7 +96,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: issuing")
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--rounds", type=int, default=4, help="of both in turns (4)")
-    options = parser.parse_args(words)
+    options = parser.parse_intermixed_args(words)
     parts = options.parts or ["issuing"]
     here = Tree(ROOT, Path(sys.executable))
     with unpacked(options.revision) as there:
