@@ -164,7 +164,13 @@ class AuditLog:
             raise AuditUnavailable("too many events wait to be written", retry_after=1)
         if self._stalled():
             raise AuditUnavailable(_SILENT, retry_after=1)
-        return await self._enqueue(event, after)
+        future = self._enqueue(event, after)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and not future.exception():  # it was told already, to somebody who has just left
+                self._after_giving_up(event)
+            raise
 
     def _after_giving_up(self, event: Event) -> None:
         """Write what became of an event that is durable, but for which nobody waits any more."""

@@ -83,6 +83,16 @@ async def test_what_turns_out_durable_after_its_caller_was_refused_is_closed(
     assert ("credential" in second, "expires_at" in second) == (False, False)
 
 
+async def test_who_leaves_between_being_told_and_going_on_is_closed_too(log: AuditLog, database: Path) -> None:
+    waiting = log.append(an_event("credential.issued"))
+    told = waiting.send(None)  # by hand, for no task can be stopped at this very point
+    await asyncio.wait((told,))
+    with pytest.raises(asyncio.CancelledError):
+        waiting.throw(asyncio.CancelledError())
+    await until(lambda: "credential.withheld" in names(database))
+    assert names(database)[1:] == ["credential.issued", "credential.withheld"]
+
+
 async def test_what_turns_out_durable_at_the_stop_is_closed_before_it(
     store: FaultyStore, signer: Signer, database: Path
 ) -> None:
