@@ -22,6 +22,9 @@ ENGINE ?= $(shell deploy/container/engine)
 
 ARGS ?=
 JOBS ?= 2
+
+# Nothing is compiled when it is installed, so what is used has to be kept when Python compiles it.
+unexport PYTHONDONTWRITEBYTECODE
 PROFILE ?= quick
 REV ?= main
 
