@@ -36,24 +36,27 @@ def document(event: Event) -> Document:
         TypeError: for a detail that is no text, whole number, truth value, list of texts or table of counts.
         ValueError: for a number or a member's name that canonical JSON cannot hold.
     """
-    members: Document = {
-        "event": clean(event.event),
+    texts = {
+        "event": event.event,
         "outcome": event.outcome,
-        "request_id": clean(event.request_id),
+        "request_id": event.request_id,
+        "target": event.target,
+        "ticket": event.ticket,
+        "lease_id": event.lease_id,
+        "upstream_request_id": event.upstream_request_id,
+        "error": event.error,
+    }
+    members: Document = {name: clean(text) for name, text in texts.items() if text}
+    members |= {
         "actor": _actor(event.actor),
         "source": _source(event.source),
         "instance": _instance(event.instance, event.tags),
-        "target": clean(event.target),
         "protocol": event.protocol.value if event.protocol else None,
         "reason": clean(event.reason, MAX_REASON),
-        "ticket": clean(event.ticket),
         "break_glass": event.break_glass,
         "decision": _decision(event.decision),
-        "lease_id": clean(event.lease_id),
         "expires_at": rfc3339(event.expires_at) if event.expires_at else None,
         "credential": _credential(event.credential),
-        "upstream_request_id": clean(event.upstream_request_id),
-        "error": clean(event.error),
         "details": _details(event.details) if event.details else None,
     }
     return _filled(members)
