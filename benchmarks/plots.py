@@ -97,7 +97,7 @@ def _lines(plot: Plot, x: _Scale, y: _Scale) -> Iterator[str]:
         for (across, up), (at, value) in zip(places, line, strict=True):
             told = escape(f"{name}: {_number(value)} at {_number(at)}")
             yield f'<circle class="dot {series}" cx="{across}" cy="{up}" r="3.5"><title>{told}</title></circle>'
-        yield f'<text class="of {series}" x="{x(line[-1][0]) + 10:.1f}" y="{ends[name] + 4:.1f}">{escape(name)}</text>'
+        yield f'<text class="of {series}" x="{x.end + 10}" y="{ends[name] + 4:.1f}">{escape(name)}</text>'
 
 
 def _apart(wanted: Mapping[str, float]) -> dict[str, float]:
@@ -125,7 +125,7 @@ def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:  # noqa: 
 
 
 def _number(value: float) -> str:
-    for size, sign in ((1e6, "M"), (1e3, "k")):
-        if value >= size * 10 or value == size:
+    for least, size, sign in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if value >= least:
             return f"{value / size:.3g} {sign}"
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"  # noqa: PLR2004 -- three digits, but never as 1e+03
