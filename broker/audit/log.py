@@ -143,7 +143,7 @@ class AuditLog:
         return log
 
     def tell(self, whom: Callable[[Event], object]) -> None:
-        """Tell somebody of every event that is appended, as soon as it is durable and before who waits for it."""
+        """Tell somebody of every event that is appended, once it is durable and before who waits for it goes on."""
         self._told.append(whom)
 
     async def append(self, event: Event, *, after: int | None = None) -> Receipt:
@@ -323,6 +323,8 @@ class AuditLog:
             await self._stop_thread()
 
     async def _stop_thread(self) -> None:
+        if self._timer:
+            self._timer.cancel()
         self._queue.put(_Stop())
         await asyncio.to_thread(self._thread.join)
 
@@ -419,14 +421,16 @@ class AuditLog:
                 if not is_alone:
                     waiting.future.set_exception(outcome)
                 continue
-            for told in self._told:
-                told(waiting.event)
             if is_alone:
                 self._after_giving_up(waiting.event)
             elif moment:
                 waiting.future.set_result(Receipt(outcome.idx, outcome.leaf_hash, moment))
         while self._waiting and self._waiting[0].future.done():
             self._waiting.popleft()
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Place):
+                for tell in self._told:
+                    tell(waiting.event)
 
 
 def given_up(event: Event) -> Event | None:
