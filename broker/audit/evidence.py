@@ -13,12 +13,15 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from broker.audit.leaves import parse
 from broker.audit.schema import VERSION, difference
 
 KEY_ROTATED = "audit.key_rotated"
+_COLUMNS = "idx, leaf_hash, leaf, time, event, outcome, actor, instance, account, request_id"
+_CACHE = -65_536  # KiB
+_LOWEST = -(2**63)
 _MAX_LINE = 8 * 1024 * 1024
 _UNREADABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 
@@ -31,8 +34,13 @@ class Damaged(Exception):
     """The container of the evidence is broken; `kind` is the class of the finding."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(kind, message)  # both, so that it comes whole out of another process
         self.kind = kind
+        self._message = message
+
+    def __str__(self) -> str:
+        """Answer what is wrong."""
+        return self._message
 
 
 class Row(NamedTuple):
@@ -88,23 +96,48 @@ class Database:
 
     def check_indexes(self) -> None:
         """Raise Damaged with SQLite's first complaint about tables and indexes."""
+        self._connection.execute(f"PRAGMA cache_size={_CACHE}")
         (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             raise Damaged("store_damaged", f"SQLite says: {answer}")
 
-    def rows(self) -> Iterator[Row]:
-        """Answer every record in the order of its index; of those that were pruned, the hashes."""
-        for index, hashed in self._connection.execute("SELECT idx, hash FROM nodes WHERE level = 0 ORDER BY idx"):
+    def rows(self, first: int = 0) -> Iterator[Row]:
+        """Answer every record from `first` on in the order of its index; of those that were pruned, the hashes."""
+        bound = (first or _LOWEST,)
+        pruned = "SELECT idx, hash FROM nodes WHERE level = 0 AND idx >= ? ORDER BY idx"
+        for index, hashed in self._connection.execute(pruned, bound):
             if isinstance(hashed, bytes):
                 yield Row(index, hashed, b"", bodiless=True)
             else:
                 yield Row(index, b"", b"", None, "malformed", "the hash of a pruned record is not stored as bytes")
-        columns = "idx, leaf_hash, leaf, time, event, outcome, actor, instance, account, request_id"
-        for row in self._connection.execute(f"SELECT {columns} FROM events ORDER BY idx"):  # noqa: S608 -- our own names
+        bodies = f"SELECT {_COLUMNS} FROM events WHERE idx >= ? ORDER BY idx"  # noqa: S608 -- our own names
+        for row in self._connection.execute(bodies, bound):
             if isinstance(row[1], bytes) and isinstance(row[2], bytes):
                 yield Row(row[0], row[1], row[2], row[3:])
             else:
                 yield Row(row[0], b"", b"", None, "malformed", "the record is not stored as bytes")
+
+    def records(self, first: int, end: int) -> Iterator[tuple[Any, ...]]:
+        """Answer a range of the records that have a body, as they are stored; fails on text that is not UTF-8."""
+        query = f"SELECT {_COLUMNS} FROM events WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 -- our own names
+        self._connection.text_factory = str
+        return self._connection.execute(query, (first, end))
+
+    def nodes(self, level: int, first: int, end: int) -> list[object]:
+        """Answer a range of the stored nodes of a level."""
+        query = "SELECT hash FROM nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
+        return [hashed for (hashed,) in self._connection.execute(query, (level, first, end))]
+
+    def sizes(self, first: int, end: int) -> list[int]:
+        """Answer the sizes of the checkpoints over more than `first` and at most `end` records."""
+        query = "SELECT size FROM checkpoints WHERE size > ? AND size <= ?"
+        return [size for (size,) in self._connection.execute(query, (first, end))]
+
+    def bodies(self) -> range:
+        """Answer where the records lie that have a body and a checkpoint; empty when others were lost, not pruned."""
+        query = "SELECT (SELECT min(idx) FROM events), (SELECT max(size) FROM checkpoints), count(*) FROM nodes"
+        oldest, sealed, pruned = self._connection.execute(f"{query} WHERE level = 0").fetchone()
+        return range(oldest, sealed) if oldest == pruned and type(sealed) is int else range(0)
 
     def notes(self) -> Iterator[StoredNote]:
         """Answer every checkpoint by size."""

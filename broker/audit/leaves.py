@@ -6,10 +6,10 @@ The offline verifier uses this too: it must not depend on what the service write
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 
 class SearchColumns(NamedTuple):
@@ -53,6 +53,8 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
@@ -62,6 +64,24 @@ def search_columns(members: Mapping[str, object]) -> SearchColumns:
     Raises:
         ValueError: when there is no proper time.
     """
+    get: Callable[..., Any] = members.get
+    event, outcome, request_id = get("event", ""), get("outcome", ""), get("request_id", "")
+    actor, instance = get("actor"), get("instance")
+    who = place = account = ""
+    if not (isinstance(event, str) and isinstance(outcome, str) and isinstance(request_id, str)):
+        return _of_any_shape(members)
+    try:  # sums fail unless all are texts
+        if actor is not None:
+            who = actor["issuer"] + "/" + actor["subject"]
+        if instance is not None:
+            account = instance["account"]
+            place = account + "/" + instance["region"] + "/" + instance["name"]
+    except (KeyError, TypeError):
+        return _of_any_shape(members)
+    return SearchColumns._make((milliseconds(_text(get("time"))), event, outcome, who, place, account, request_id))
+
+
+def _of_any_shape(members: Mapping[str, object]) -> SearchColumns:
     get = members.get
     actor, instance = get("actor"), get("instance")
     who = place = account = ""
@@ -91,8 +111,7 @@ def milliseconds(time: str) -> int:
     moment = datetime.fromisoformat(time)
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def _text(member: object) -> str:

@@ -53,10 +53,13 @@ class CompactRange:
         """Answer an independent copy."""
         return CompactRange(self.size, self._hashes)
 
-    def append(self, leaf: bytes, completed: list[tuple[int, int, bytes]] | None = None) -> None:
-        """Add one leaf hash; put what became complete at a kept level into `completed`: (level, index, hash)."""
+    def append(self, leaf: bytes, completed: list[tuple[int, int, bytes]] | None = None, level: int = 0) -> None:
+        """Add one leaf hash; put what became complete at a kept level into `completed`: (level, index, hash).
+
+        With a `level` it is a whole node that is added, to a tree that ends where the node begins.
+        """
         index = self.size
-        level = 0
+        self.size += 1 << level
         node = leaf
         while index >> level & 1:
             node = node_hash(self._hashes.pop(), node)
@@ -64,14 +67,19 @@ class CompactRange:
             if completed is not None and level % TILE_LEVELS == 0:
                 completed.append((level, index >> level, node))
         self._hashes.append(node)
-        self.size = index + 1
 
     def root(self) -> bytes:
         """Answer the root of the whole tree."""
-        if not self._hashes:
-            return EMPTY_ROOT
-        root = self._hashes[-1]
-        for left in self._hashes[-2::-1]:
+        return self._folded(self._hashes) if self._hashes else EMPTY_ROOT
+
+    def root_with(self, following: bytes) -> bytes:
+        """Answer the root with the leaves under `following`, no more of them than the smallest subtree here has."""
+        return self._folded([*self._hashes, following])
+
+    @staticmethod
+    def _folded(hashes: Sequence[bytes]) -> bytes:
+        root = hashes[-1]
+        for left in hashes[-2::-1]:
             root = node_hash(left, root)
         return root
 

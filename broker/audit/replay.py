@@ -17,8 +17,16 @@ from broker.audit.receipts import Receipt
 from broker.audit.rotation import BadRotation, KeyChain, Rotation
 from broker.audit.runs import Runs
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from broker.audit.chunks import Chunk
+
 _MAX_FINDINGS = 100
 NO_PROOF = "the proof of a receipt does not lead to its checkpoint"
+
+
+class Unclear(Exception):
+    """Something was found or is suspected among records that were to be taken many at once."""
 
 
 class _Mark(NamedTuple):
@@ -100,13 +108,29 @@ class Replay:
             tuple(self._set_back),
         )
 
-    def check_stored(self, database: Database) -> None:
-        """Replay a database: records, tree, head, search columns and what else follows from the records."""
+    def check_stored(self, database: Database, chunks: Iterable[Chunk | int] = ()) -> None:
+        """Replay a database: records, tree, head, search columns and what else follows from the records.
+
+        Args:
+            database: What to replay.
+            chunks: Parts one after the other: what is known of one that is in order, or where one ends that is to be
+                replayed.
+
+        Raises:
+            Unclear: when not everything in the chunks is in order; a replay without them has to tell what is wrong.
+        """
         self._follow_keys(database.rotations())
         self._nodes = database.node
         head = database.head()
         self._head_root = head and head[1]
-        self._replay(database.rows(), self._open_stored(database.notes()))
+        self._begin(self._open_stored(database.notes()))
+        for chunk in chunks:
+            if isinstance(chunk, int) or not self._pass_over(chunk):
+                self._grow_over(database.rows(self._tree.size), chunk if isinstance(chunk, int) else chunk.end)
+            if self._findings or self._suspects:
+                raise Unclear
+        self._grow_over(database.rows(self._tree.size))
+        self._finish()
         if not self._lost:
             self._check_head(head)
             self._check_runs(database.open_requests())
@@ -116,7 +140,9 @@ class Replay:
     def check(self, rows: Iterable[Row], rotations: Iterable[Row] = ()) -> None:
         """Replay the records of an export, of which `rotations` are those that change the key."""
         self._follow_keys(rotations)
-        self._replay(rows, iter(()))
+        self._begin(iter(()))
+        self._grow_over(rows)
+        self._finish()
 
     def _follow_keys(self, rows: Iterable[Row]) -> None:
         """Find out which key counts where, before the first checkpoint is judged."""
@@ -131,16 +157,41 @@ class Replay:
         except BadRotation as problem:
             self.blame("bad_rotation", str(problem), rotations[0].at)
 
-    def _replay(self, rows: Iterable[Row], stored: Iterator[_Mark]) -> None:
+    def _begin(self, stored: Iterator[_Mark]) -> None:
         self._outside = sorted([*self._open_outside(), *self._open_receipts()])
         self._marks = merge(stored, self._outside)
         self._next = next(self._marks, None)
         self._reach_marks()
+
+    def _grow_over(self, rows: Iterable[Row], end: int | None = None) -> None:
+        """Take records one by one, all of them or up to `end`."""
         for row, following in pairwise(chain(map(read, rows), [None])):
             if row is None or not self._take(row, following):
                 self._lost = self._broke_off = True
                 break
             self._reach_marks()
+            if self._tree.size == end:
+                break
+
+    def _pass_over(self, chunk: Chunk) -> bool:
+        """Take the records of a chunk at once; False when a receipt or a checkpoint asks for a replay of them."""
+        if chunk.first != self._tree.size or any(chunk.first <= index < chunk.end for index in self._receipts_at):
+            return False
+        while self._next is not None and self._next.size <= chunk.end:
+            prefix = chunk.prefixes.get(self._next.size)
+            if prefix is None or self._tree.root_with(prefix) != self._next.root:
+                return False
+            self._sealed = self._next.size
+            self._next = next(self._marks, None)
+        completed: list[tuple[int, int, bytes]] = []
+        self._tree.append(chunk.root, completed, chunk.level)
+        self._compare_nodes(completed)
+        self._runs.skip(chunk.end - chunk.first, chunk.requests)
+        if self._sealed > chunk.first:
+            self._runs.seal()
+        return True
+
+    def _finish(self) -> None:
         self._settle(edited=self._tree.root() != self._head_root)
         if not self._lost:
             self._marks_beyond()
@@ -237,11 +288,14 @@ class Replay:
         self._tree.append(hashed, completed)
         if self._claimed is not None:
             self._claimed.append(claimed)
-        elif self._nodes is not None and not self._lost:
-            for level, index, node in completed:
-                if self._nodes(level, index) != node:
-                    text = f"node {level}/{index} of the tree is wrong"
-                    self.blame("hash_mismatch", text, index << level, recoverable=True)
+        elif not self._lost:
+            self._compare_nodes(completed)
+
+    def _compare_nodes(self, completed: Sequence[tuple[int, int, bytes]]) -> None:
+        for level, index, node in completed if self._nodes else ():
+            if self._nodes is not None and self._nodes(level, index) != node:
+                text = f"node {level}/{index} of the tree is wrong"
+                self.blame("hash_mismatch", text, index << level, recoverable=True)
 
     # -- checkpoints and receipts
 

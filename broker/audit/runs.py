@@ -29,6 +29,39 @@ class Flaw(NamedTuple):
     message: str
 
 
+class Requests:
+    """Which requests have no answer. With `answered`, also which were answered: what an earlier part must know."""
+
+    def __init__(self, answered: set[str] | None = None) -> None:
+        self._open: dict[str, dict[int, Mapping[str, object]]] = {}
+        self._answered = answered
+
+    def take(self, event: str, index: int, members: Mapping[str, object]) -> None:
+        """Follow one more event."""
+        if event == _REQUESTED:
+            self._open.setdefault(_request_id(members), {})[index] = members
+        elif event in _CLOSING:
+            request_id = _request_id(members)
+            self._open.pop(request_id, None)
+            if self._answered is not None:
+                self._answered.add(request_id)
+
+    def add(self, later: Requests) -> None:
+        """Follow what was followed by itself, with its answers, from where this one has come to."""
+        for request_id in self._open.keys() & (later._answered or ()):
+            del self._open[request_id]
+        for request_id, requests in later._open.items():
+            self._open.setdefault(request_id, {}).update(requests)
+
+    def open(self) -> dict[int, Mapping[str, object]]:
+        """Answer the requests that were neither issued nor failed: their members by index, in order."""
+        return dict(sorted(item for requests in self._open.values() for item in requests.items()))
+
+
+def _request_id(members: Mapping[str, object]) -> str:
+    return str(members.get("request_id", ""))
+
+
 class Runs:
     """Follows the events in their order, from the event `at` on, and is told where a checkpoint seals them."""
 
@@ -40,7 +73,7 @@ class Runs:
         self._sealed = at
         self._running: bool | None = None if at else False  # at the last seal; None while nobody knows
         self._newest = ""  # start or stop since the last seal
-        self._open: dict[str, dict[int, Mapping[str, object]]] = {}
+        self._requests = Requests()
 
     def take(self, members: Mapping[str, object]) -> None:
         """Follow one more event."""
@@ -49,11 +82,14 @@ class Runs:
             self.flaw = Flaw(self.size, objection)
         if event in SERVICE_EVENTS:
             self._newest = event
-        elif event == _REQUESTED:
-            self._open.setdefault(_request_id(members), {})[self.size] = members
-        elif event in _CLOSING:
-            self._open.pop(_request_id(members), None)
+        else:
+            self._requests.take(event, self.size, members)
         self.size += 1
+
+    def skip(self, count: int, requests: Requests) -> None:
+        """Pass over so many events of these requests, which a checkpoint seals and of which none is a start or stop."""
+        self._requests.add(requests)
+        self.size += count
 
     def _objection(self, event: str, members: Mapping[str, object]) -> str:
         if self.size - self._sealed >= MAX_UNSEALED:
@@ -72,8 +108,4 @@ class Runs:
 
     def open_requests(self) -> dict[int, Mapping[str, object]]:
         """Answer the requests that were neither issued nor failed: their members by index, in order."""
-        return dict(sorted(item for requests in self._open.values() for item in requests.items()))
-
-
-def _request_id(members: Mapping[str, object]) -> str:
-    return str(members.get("request_id", ""))
+        return self._requests.open()

@@ -7,12 +7,13 @@ that was cut or rolled back as a whole, which nothing inside the log can.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from broker.audit.checkpoints import CheckpointError, VerifierKey
+from broker.audit.chunks import CHUNKING, Chunking, chunks
 from broker.audit.evidence import (
     CannotVerify,
     Damaged,
@@ -25,7 +26,7 @@ from broker.audit.evidence import (
 )
 from broker.audit.findings import CLEAN, TAMPERED, UNVERIFIABLE, Finding, Held, Report
 from broker.audit.receipts import Receipt
-from broker.audit.replay import NO_PROOF, Replay, kind_of, proves
+from broker.audit.replay import NO_PROOF, Replay, Unclear, kind_of, proves
 
 __all__ = ["CLEAN", "TAMPERED", "UNVERIFIABLE", "CannotVerify", "Finding", "Report"]
 
@@ -38,6 +39,7 @@ def verify_database(
     archives: Sequence[Path] = (),
     *,
     shared: bool = False,
+    chunking: Chunking = CHUNKING,
 ) -> Report:
     """Verify a database file against the pinned key and what was kept elsewhere: signed notes and receipts.
 
@@ -48,25 +50,55 @@ def verify_database(
         receipts: What callers were given.
         archives: Files that hold the bodies of pruned events.
         shared: Several processes wrote the log at once, so nothing is known of where one of them leaves it unsealed.
+        chunking: How a large log is looked at in parts before all its records are replayed.
 
     Raises:
         CannotVerify: when a file cannot be read.
     """
     with ExitStack() as files:
         rotations = [row for archive in archives for row in _rotations(archive)]
-        bodies = _archived(files, archives)
-        replay = Replay(key, outside, receipts, bodies, rotations=rotations, shared=shared)
-        beside = files.enter_context(ThreadPoolExecutor(1))
+
+        def begin() -> Replay:
+            bodies = _archived(files, archives)
+            return Replay(key, outside, receipts, bodies, rotations=rotations, shared=shared)
+
+        large = chunking.serves(path)
+        beside = files.enter_context(chunking.workers() if large else ThreadPoolExecutor(1))
         checked = beside.submit(check_indexes, path)  # SQLite works in C, so both get on
+        if large and (report := _verify_in_chunks(path, begin(), beside, checked, chunking.level)):
+            return report
+        replay = begin()
         try:
             with open_database(path) as database:
                 database.check_container()
                 replay.check_stored(database)
             if replay.clean:
-                checked.result()
+                _finish(checked, path)
         except Damaged as problem:
             replay.blame(problem.kind, str(problem))
         return replay.report()
+
+
+def _verify_in_chunks(
+    path: Path, replay: Replay, workers: Executor, checked: Future[None], level: int
+) -> Report | None:
+    """Answer the report over a log that is clean. Of another one only a replay of all records tells what is wrong."""
+    try:
+        with open_database(path) as database:
+            database.check_container()
+            replay.check_stored(database, chunks(workers, path, database.bodies(), level))
+        _finish(checked, path)
+    except (CannotVerify, Damaged, Unclear):
+        return None
+    report = replay.report()
+    return None if report.findings else report
+
+
+def _finish(checked: Future[None], path: Path) -> None:
+    try:
+        checked.result()
+    except BrokenExecutor:
+        check_indexes(path)
 
 
 def verify_export(

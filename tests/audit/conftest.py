@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.audit.checkpoints import Signer
+from broker.audit.checkpoints import Signer, VerifierKey
+from broker.audit.chunks import Chunking
 from broker.audit.events import document
 from broker.audit.ledger import Ledger
+from broker.audit.receipts import Receipt
 from broker.audit.stores.sqlite import SqliteStore
+from broker.audit.verification import Report, verify_database
 from broker.model import Event
 from tests.doubles.audit import ManualClock, an_event
 
@@ -51,3 +55,20 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Path:
     path = tmp_path_factory.mktemp("pristine") / "audit.db"
     write_log(path, signer, [an_event(number=number, reason=f"reason {number}") for number in range(64)], 16)
     return path
+
+
+def verified(
+    path: Path,
+    key: VerifierKey,
+    outside: Sequence[str] = (),
+    receipts: Sequence[Receipt] = (),
+    archives: Sequence[Path] = (),
+    *,
+    shared: bool = False,
+) -> Report:
+    """Verify a log record by record, and in chunks as if it were large: the report must be the same."""
+    report = verify_database(path, key, outside, receipts, archives, shared=shared)
+    for level in (2, 8):
+        chunking = Chunking(0, level, lambda: ThreadPoolExecutor(1))
+        assert verify_database(path, key, outside, receipts, archives, shared=shared, chunking=chunking) == report
+    return report

@@ -27,10 +27,10 @@ from broker.audit.merkle import inclusion_proof, nodes_from_rows
 from broker.audit.receipts import MalformedReceipt, Receipt
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.stores.sqlite_reader import SqliteReader
-from broker.audit.verification import CannotVerify, Report, verify_database, verify_receipt
+from broker.audit.verification import CannotVerify, Report, verify_receipt
 from broker.cli.audit import configure, run
 from tests.audit.commands import Desk, a_desk
-from tests.audit.conftest import ORIGIN, write_log
+from tests.audit.conftest import ORIGIN, verified, write_log
 from tests.doubles.audit import NOW, ManualClock, an_event
 
 
@@ -70,19 +70,19 @@ def test_every_receipt_of_a_log_holds_with_the_log_and_without_it(log: Path, sig
     for index in range(64):
         document = complete(log, index)
         answer = {"lease": {"id": "x"}, "audit": {name: document[name] for name in ("index", "leaf_hash")}}
-        assert verify_database(log, signer.verifier, receipts=[receipt(answer), receipt(document)]).exit_code() == 0
+        assert verified(log, signer.verifier, receipts=[receipt(answer), receipt(document)]).exit_code() == 0
         assert verify_receipt(receipt(document), signer.verifier).exit_code() == 0
 
 
 def test_a_receipt_for_another_event_names_its_place(log: Path, signer: Signer) -> None:
     other = {**complete(log, 5), "index": 9}
     short = receipt({"index": 9, "leaf_hash": other["leaf_hash"]})
-    assert kinds(verify_database(log, signer.verifier, receipts=[short])) == [("fork", 9)]
+    assert kinds(verified(log, signer.verifier, receipts=[short])) == [("fork", 9)]
 
 
 def test_a_receipt_beyond_the_end_is_a_rollback(log: Path, signer: Signer) -> None:
     beyond = receipt({"index": 64, "leaf_hash": complete(log, 5)["leaf_hash"]})
-    assert kinds(verify_database(log, signer.verifier, receipts=[beyond])) == [("rollback", 64)]
+    assert kinds(verified(log, signer.verifier, receipts=[beyond])) == [("rollback", 64)]
 
 
 def test_a_log_that_was_rolled_back_with_all_its_anchors_is_found_by_one_receipt(
@@ -93,10 +93,10 @@ def test_a_log_that_was_rolled_back_with_all_its_anchors_is_found_by_one_receipt
     ledger = asyncio.run(_append(database, signer, 3))
     assert ledger.index > 8
     kept = receipt({"index": ledger.index, "leaf_hash": text_of(ledger.leaf_hash)})
-    assert verify_database(database, signer.verifier, receipts=[kept]).exit_code() == 0
-    assert kinds(verify_database(older, signer.verifier, receipts=[kept])) == [("rollback", 8)]
+    assert verified(database, signer.verifier, receipts=[kept]).exit_code() == 0
+    assert kinds(verified(older, signer.verifier, receipts=[kept])) == [("rollback", 8)]
     asyncio.run(_append(older, signer, 9))
-    assert kinds(verify_database(older, signer.verifier, receipts=[kept])) == [("fork", ledger.index)]
+    assert kinds(verified(older, signer.verifier, receipts=[kept])) == [("fork", ledger.index)]
 
 
 async def _append(database: Path, signer: Signer, count: int) -> Any:
@@ -116,7 +116,7 @@ def test_a_receipt_whose_proof_leads_elsewhere_proves_nothing(log: Path, signer:
     ):
         forged = receipt({**document, **changed})
         assert kinds(verify_receipt(forged, signer.verifier)) == [("bad_receipt", 5)]
-        assert kinds(verify_database(log, signer.verifier, receipts=[forged])) == [("bad_receipt", 5)]
+        assert kinds(verified(log, signer.verifier, receipts=[forged])) == [("bad_receipt", 5)]
 
 
 def test_a_receipt_of_another_log_or_key_is_not_ours(log: Path, signer: Signer) -> None:
@@ -276,7 +276,7 @@ def pruned(desk: Desk) -> tuple[Desk, Path]:
 
 
 def report_of(desk: Desk, *archives: Path) -> Report:
-    return verify_database(desk.database, key_of(desk).verifier, archives=archives)
+    return verified(desk.database, key_of(desk).verifier, archives=archives)
 
 
 def change(desk: Desk, statement: str) -> None:
@@ -299,7 +299,7 @@ def test_a_pruned_log_is_clean_without_its_bodies_and_with_them(
 def test_a_receipt_of_a_pruned_event_still_holds(pruned: tuple[Desk, Path]) -> None:
     desk, _ = pruned
     kept = receipt(complete(desk.database, 7))
-    assert verify_database(desk.database, key_of(desk).verifier, receipts=[kept]).findings == ()
+    assert verified(desk.database, key_of(desk).verifier, receipts=[kept]).findings == ()
 
 
 def test_bodies_that_left_without_an_event_are_missed(desk: Desk) -> None:
@@ -390,7 +390,7 @@ def test_a_change_of_key_that_only_the_new_key_signs_is_found(desk: Desk) -> Non
     change(
         desk, 'UPDATE events SET leaf = CAST(replace(leaf, \'"old_signature":"\', \'"old_signature":"AAAA\') AS BLOB)'
     )
-    report = verify_database(desk.database, pinned)
+    report = verified(desk.database, pinned)
     assert "bad_rotation" in {finding.kind for finding in report.findings}
 
 
@@ -435,9 +435,9 @@ def test_a_log_pruned_beyond_a_change_of_its_key_holds_under_the_newest_key_and_
             file.write(export_line(*record))
     assert desk.audit("prune", "--archive", archive) == 0
     newest = key_of(desk).verifier
-    assert verify_database(desk.database, newest).findings == ()
+    assert verified(desk.database, newest).findings == ()
     for pinned in (first, newest):
-        assert verify_database(desk.database, pinned, [old.read_text()], archives=[archive]).findings == ()
+        assert verified(desk.database, pinned, [old.read_text()], archives=[archive]).findings == ()
     asyncio.run(_run_once(desk))
     assert desk.audit("verify", "--require-sealed") == 0
 

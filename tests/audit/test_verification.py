@@ -25,9 +25,9 @@ from broker.audit.replay import Replay
 from broker.audit.schema import VERSION
 from broker.audit.stores import StoreError
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import Report, verify_database, verify_export
+from broker.audit.verification import Report, verify_export
 from broker.model import Event
-from tests.audit.conftest import ORIGIN, write_log
+from tests.audit.conftest import ORIGIN, verified, write_log
 from tests.doubles.audit import an_event
 
 
@@ -75,7 +75,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def test_an_untouched_log_is_clean(log: Path, signer: Signer) -> None:
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert report.findings == ()
     assert (report.origin, report.size, report.sealed, report.unsealed) == (ORIGIN, 64, 64, 0)
     assert report.exit_code(require_sealed=True) == 0
@@ -84,7 +84,7 @@ def test_an_untouched_log_is_clean(log: Path, signer: Signer) -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 257, 511, 512, 513])
 def test_clean_logs_of_every_awkward_size_raise_no_alarm(tmp_path: Path, signer: Signer, size: int) -> None:
     notes = write_log(tmp_path / "audit.db", signer, [an_event(number=number) for number in range(size)], 100)
-    report = verify_database(tmp_path / "audit.db", signer.verifier, notes)
+    report = verified(tmp_path / "audit.db", signer.verifier, notes)
     assert report.findings == ()
     assert report.size == size
 
@@ -117,7 +117,7 @@ def test_a_flipped_bit_in_the_file_is_an_edit_of_that_record(log: Path, signer: 
     row = read_rows(log)[index]
     at = random.Random(index).randrange(len(row.leaf))  # noqa: S311 -- a place to flip, no secret
     put_leaf(log, index, flip(row.leaf, at, 0))
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert classes(report) == [("edit", index)]
     assert report.exit_code() == 1
 
@@ -125,7 +125,7 @@ def test_a_flipped_bit_in_the_file_is_an_edit_of_that_record(log: Path, signer: 
 @pytest.mark.parametrize("index", [0, 15, 16, 40, 63])
 def test_a_changed_leaf_hash_is_told_from_a_changed_record(log: Path, signer: Signer, index: int) -> None:
     tamper(log, f"UPDATE events SET leaf_hash = zeroblob(32) WHERE idx = {index}")  # noqa: S608 -- this is tampering
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert classes(report) == [("hash_mismatch", index)]
     assert report.findings[0].recoverable
 
@@ -133,11 +133,11 @@ def test_a_changed_leaf_hash_is_told_from_a_changed_record(log: Path, signer: Si
 def test_a_changed_node_of_the_tree_is_found_and_its_records_hold(tmp_path: Path, signer: Signer) -> None:
     write_log(tmp_path / "audit.db", signer, [an_event() for _ in range(600)], 200)
     tamper(tmp_path / "audit.db", "UPDATE nodes SET hash = zeroblob(32) WHERE idx = 1")
-    report = verify_database(tmp_path / "audit.db", signer.verifier)
+    report = verified(tmp_path / "audit.db", signer.verifier)
     assert classes(report) == [("hash_mismatch", 256)]
     assert report.findings[0].recoverable
     tamper(tmp_path / "audit.db", "DELETE FROM nodes")
-    assert verify_database(tmp_path / "audit.db", signer.verifier).exit_code() == 1
+    assert verified(tmp_path / "audit.db", signer.verifier).exit_code() == 1
 
 
 RENUMBER = "UPDATE events SET idx = -(idx - 1) WHERE idx > 20"
@@ -212,7 +212,7 @@ def test_tampering_is_found_with_class_and_first_index(
     log: Path, signer: Signer, statements: list[str], found: tuple[str, int]
 ) -> None:
     tamper(log, *statements)
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert classes(report)[0] == found
     assert report.exit_code() == 1
 
@@ -220,22 +220,22 @@ def test_tampering_is_found_with_class_and_first_index(
 def test_a_record_deleted_with_everything_recomputed_but_the_signatures_is_found(log: Path, signer: Signer) -> None:
     tamper(log, "DELETE FROM events WHERE idx = 20", RENUMBER, POSITIVE, *REWRITE)
     rebuild_tree(log)
-    assert classes(verify_database(log, signer.verifier))[0] == ("rewritten", 16)
+    assert classes(verified(log, signer.verifier))[0] == ("rewritten", 16)
 
 
 def test_a_record_inserted_with_everything_recomputed_but_the_signatures_is_found(log: Path, signer: Signer) -> None:
     tamper(log, SHIFT_UP, POSITIVE, f"{COPY} events WHERE idx = 20", *REWRITE)
     rebuild_tree(log)
-    assert classes(verify_database(log, signer.verifier))[0] == ("rewritten", 16)
+    assert classes(verified(log, signer.verifier))[0] == ("rewritten", 16)
 
 
 def test_an_edit_in_the_unsealed_tail_is_found_by_the_head(tmp_path: Path, signer: Signer) -> None:
     path = tmp_path / "audit.db"
     write_log(path, signer, [an_event(number=number) for number in range(10)])
     tamper(path, "DELETE FROM checkpoints WHERE size > 0")
-    assert verify_database(path, signer.verifier).unsealed == 10
+    assert verified(path, signer.verifier).unsealed == 10
     tamper(path, FORGE.replace("20", "5"))
-    assert classes(verify_database(path, signer.verifier))[0] == ("edit", 5)
+    assert classes(verified(path, signer.verifier))[0] == ("edit", 5)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_bytes_are_the_truth_not_what_they_mean(tmp_path: Path, signer: Signer, 
     leaf = change(read_rows(path)[0].leaf.decode()).encode()
     assert leaf != read_rows(path)[0].leaf
     put_leaf(path, 0, leaf)
-    assert classes(verify_database(path, signer.verifier))[0] == ("edit", 0)
+    assert classes(verified(path, signer.verifier))[0] == ("edit", 0)
 
 
 def test_a_record_with_a_doubled_member_is_refused_even_when_it_was_signed(signer: Signer) -> None:
@@ -297,7 +297,7 @@ def test_tables_that_are_not_those_of_the_broker_are_found_and_not_opened(
 ) -> None:
     log.chmod(0o600)
     tamper(log, "PRAGMA writable_schema=ON", statement)
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert classes(report) == [("schema", 0)]
     assert message in report.findings[0].message
     assert report.exit_code() == 1
@@ -307,13 +307,13 @@ def test_tables_that_are_not_those_of_the_broker_are_found_and_not_opened(
 
 def test_the_layout_of_the_schema_in_the_file_does_not_matter(log: Path, signer: Signer) -> None:
     tamper(log, "PRAGMA writable_schema=ON", "UPDATE sqlite_schema SET sql = replace(sql, ' ', char(10) || ' ')")
-    assert verify_database(log, signer.verifier).findings == ()
+    assert verified(log, signer.verifier).findings == ()
 
 
 def test_the_log_of_a_newer_broker_cannot_be_verified(log: Path, signer: Signer) -> None:
     tamper(log, f"PRAGMA user_version={VERSION + 1}")
     with pytest.raises(CannotVerify, match=f"version {VERSION + 1}"):
-        verify_database(log, signer.verifier)
+        verified(log, signer.verifier)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_a_list_of_open_requests_that_is_not_that_of_the_records_is_found(
     path = tmp_path / "audit.db"
     kinds = [("service.started", 9), ("credential.requested", 0), ("credential.requested", 1), ("credential.issued", 1)]
     write_log(path, signer, [an_event(kind, number) for kind, number in kinds])
-    assert verify_database(path, signer.verifier).exit_code(require_sealed=True) == 0
+    assert verified(path, signer.verifier).exit_code(require_sealed=True) == 0
     tamper(path, statement)
-    report = verify_database(path, signer.verifier)
+    report = verified(path, signer.verifier)
     assert classes(report) == [("projection", index)]
     assert report.findings[0].recoverable
     assert report.exit_code() == 1
@@ -343,7 +343,7 @@ def test_a_list_of_open_requests_that_is_not_that_of_the_records_is_found(
 def test_bytes_after_the_database_are_found(log: Path, signer: Signer) -> None:
     with log.open("ab") as file:
         file.write(b"one more thing")
-    assert classes(verify_database(log, signer.verifier)) == [("trailing_bytes", 0)]
+    assert classes(verified(log, signer.verifier)) == [("trailing_bytes", 0)]
 
 
 def test_an_index_that_hides_a_record_from_searches_is_found(log: Path, signer: Signer) -> None:
@@ -354,7 +354,7 @@ def test_an_index_that_hides_a_record_from_searches_is_found(log: Path, signer: 
     page_bytes = content[(page - 1) * page_size : page * page_size]
     content[(page - 1) * page_size : page * page_size] = page_bytes.replace(b"corp/alice", b"corp/malic")
     log.write_bytes(content)
-    assert classes(verify_database(log, signer.verifier))[0][0] == "store_damaged"
+    assert classes(verified(log, signer.verifier))[0][0] == "store_damaged"
 
 
 # -- against what was kept elsewhere
@@ -367,8 +367,8 @@ def test_a_log_that_was_cut_with_its_own_checkpoints_is_found_by_one_kept_elsewh
     notes = write_log(tmp_path / "audit.db", signer, events, 20)
     path = tmp_path / "older" / "audit.db"
     write_log(path, signer, events[:20], 20)
-    assert verify_database(path, signer.verifier).exit_code() == 0
-    report = verify_database(path, signer.verifier, notes[-1:])
+    assert verified(path, signer.verifier).exit_code() == 0
+    report = verified(path, signer.verifier, notes[-1:])
     assert classes(report) == [("rollback", 20)]
 
 
@@ -376,19 +376,19 @@ def test_a_log_that_went_on_differently_after_a_restore_is_a_fork(tmp_path: Path
     common = [an_event(number=number) for number in range(20)]
     notes = write_log(tmp_path / "a" / "audit.db", signer, [*common, *[an_event(reason="a")] * 20], 20)
     write_log(tmp_path / "b" / "audit.db", signer, [*common, *[an_event(reason="b")] * 30], 20)
-    report = verify_database(tmp_path / "b" / "audit.db", signer.verifier, notes)
+    report = verified(tmp_path / "b" / "audit.db", signer.verifier, notes)
     assert classes(report) == [("fork", 20)]
 
 
 def test_the_log_of_another_broker_is_refused(tmp_path: Path, signer: Signer) -> None:
     other = Signer("other.example.com/audit", Ed25519PrivateKey.generate())
     write_log(tmp_path / "audit.db", other, [an_event()])
-    assert {kind for kind, _ in classes(verify_database(tmp_path / "audit.db", signer.verifier))} == {"bad_signature"}
+    assert {kind for kind, _ in classes(verified(tmp_path / "audit.db", signer.verifier))} == {"bad_signature"}
 
 
 def test_the_wrong_pinned_key_is_never_a_clean_log(log: Path) -> None:
     wrong = VerifierKey(ORIGIN, Ed25519PrivateKey.generate().public_key().public_bytes_raw())
-    assert verify_database(log, wrong).exit_code() == 1
+    assert verified(log, wrong).exit_code() == 1
 
 
 def test_a_tail_that_is_not_sealed_is_reported_and_fails_only_when_it_must_not_be(
@@ -398,7 +398,7 @@ def test_a_tail_that_is_not_sealed_is_reported_and_fails_only_when_it_must_not_b
     start = Event(event="service.started", outcome="success")
     write_log(log, signer, [start, *(an_event(number=number) for number in range(63))], 16)
     tamper(log, "DELETE FROM checkpoints WHERE size = 64")
-    report = verify_database(log, signer.verifier)
+    report = verified(log, signer.verifier)
     assert (report.findings, report.sealed, report.unsealed) == ((), 48, 16)
     assert report.exit_code() == 0
     assert report.exit_code(require_sealed=True) == 1
@@ -407,7 +407,7 @@ def test_a_tail_that_is_not_sealed_is_reported_and_fails_only_when_it_must_not_b
 @pytest.mark.parametrize("path", ["missing.db", "."])
 def test_what_cannot_be_read_is_neither_good_nor_bad(tmp_path: Path, signer: Signer, path: str) -> None:
     with pytest.raises(CannotVerify):
-        verify_database(tmp_path / path, signer.verifier)
+        verified(tmp_path / path, signer.verifier)
 
 
 def test_verifying_while_a_broker_writes_sees_one_moment(database: Path, signer: Signer) -> None:
@@ -415,7 +415,7 @@ def test_verifying_while_a_broker_writes_sees_one_moment(database: Path, signer:
     store = SqliteStore(database)
     store.open()
     try:
-        report = verify_database(database, signer.verifier)
+        report = verified(database, signer.verifier)
     finally:
         store.close()
     assert (report.findings, report.size) == ((), 30)
@@ -515,7 +515,7 @@ def test_random_damage_to_the_file_never_crashes_and_never_passes_for_clean(
             content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         damaged.write_bytes(content[: chance.choice([len(content)] * 3 + [chance.randrange(len(content))])])
         try:
-            clean = verify_database(damaged, signer.verifier).exit_code() == 0
+            clean = verified(damaged, signer.verifier).exit_code() == 0
         except CannotVerify:
             clean = False
         if clean:  # then the damage fell on bytes that hold nothing
@@ -547,7 +547,7 @@ def test_the_verifier_needs_nothing_of_the_service() -> None:
         "assert loaded == {'broker.audit', 'broker.audit.verification', 'broker.audit.evidence', 'broker.audit.leaves',"
         " 'broker.audit.merkle', 'broker.audit.checkpoints', 'broker.audit.runs', 'broker.audit.schema',"
         " 'broker.audit.findings', 'broker.audit.reading', 'broker.audit.receipts', 'broker.audit.replay',"
-        " 'broker.audit.rotation'}, loaded;"
+        " 'broker.audit.rotation', 'broker.audit.chunks'}, loaded;"
         "assert not {'orjson', 'aiohttp', 'pydantic', 'asyncio'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})

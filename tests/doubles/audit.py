@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from broker.audit.stores import Batch, Head, StoreError, Write
 from broker.audit.stores.sqlite import SqliteStore
@@ -18,6 +21,8 @@ from broker.model import (
     Source,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
 
@@ -58,6 +63,24 @@ class FaultyStore(SqliteStore):
         super().append(counted)
         if self.fail_after is not None:
             raise self.fail_after
+
+
+class InterruptedExecutor(ThreadPoolExecutor):
+    """A thread that breaks after some calls, as a pool of processes does when one of them is killed."""
+
+    def __init__(self, survived: int) -> None:
+        super().__init__(1)
+        self._left = survived
+
+    def submit(self, call: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
+        """Do a call; when none is left, the pool is broken and so is everything that it was asked."""
+        self._left -= 1
+        if self._left < -1:
+            raise BrokenExecutor
+        answer: Future[T] = super().submit(call, *args, **options) if self._left >= 0 else Future()
+        if self._left < 0:
+            answer.set_exception(BrokenExecutor())
+        return answer
 
 
 def an_event(event: str = "credential.denied", number: int = 0, account: str = "main", **members: object) -> Event:
