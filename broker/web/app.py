@@ -142,8 +142,10 @@ class Edge:
         arrival = self._arrival(request)
         presented = _presented(request, arrival.service)
         trace.caller = await self._doors.admit(presented, arrival.source, trace.request_id, route.path)
+        # So is the body read, which may come slowly; who was locked meanwhile comes no further.
+        visit = await self._visit(route, request, arrival, trace)
         async with self._doors.admission:
-            visit = await self._visit(route, request, arrival, trace)
+            await self._doors.hold_up(trace.caller, arrival.source, trace.request_id, route.path)
             return await _respond(await self._in_time(route.handler(visit, trace.caller)), request)
 
     async def _show(self, route: SignedIn[Input, Input], request: web.Request, trace: _Trace) -> web.StreamResponse:
@@ -153,10 +155,11 @@ class Edge:
         cookie = request.cookies.get(SESSION, "")
         session = await self._doors.recognize(cookie, arrival.source, trace.request_id, route.path)
         trace.caller = session.caller
+        visit = await self._visit(route, request, arrival, trace)
+        if request.method != "GET":
+            self._doors.check_form(session, trace.form_token)
         async with self._doors.admission:
-            visit = await self._visit(route, request, arrival, trace)
-            if request.method != "GET":
-                self._doors.check_form(session, trace.form_token)
+            await self._doors.hold_up(trace.caller, arrival.source, trace.request_id, route.path)
             answer = await self._in_time(route.handler(visit, session))
             if "Set-Cookie" not in answer.headers:
                 answer = replace(answer, headers={**answer.headers, "Set-Cookie": session_cookie(session.cookie)})

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Final, Literal, Protocol, Self
 
 import orjson
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from broker import errors
 from broker.delivery.sealing import Recipient, recipient, seal
@@ -49,7 +49,7 @@ class CredentialBody(Input):
     protocol: AccessProtocol | None = None
     reason: Line = ""
     ticket: Line = ""
-    break_glass: bool = False
+    break_glass: StrictBool = False
     seal_to: PublicKey | None = None
 
     def request(self) -> CredentialRequest:

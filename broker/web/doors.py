@@ -187,8 +187,12 @@ class Doors:
         with stage(AUTHENTICATION):
             caller = await self._authenticate(presented, network_of(source.ip))
         await self._rate.spend(caller)
-        await self._locks.admit(caller, source, request_id, route)
+        await self.hold_up(caller, source, request_id, route)
         return caller
+
+    async def hold_up(self, caller: Caller, source: Source, request_id: str, route: str) -> None:
+        """Let nobody pass who is locked by now; raises Locked and AuditUnavailable."""
+        await self._locks.admit(caller, source, request_id, route)
 
     async def _authenticate(self, presented: Presented, peer: str) -> Caller:
         """Answer who calls; from where much was refused lately, only tokens are looked at that held a moment ago."""
@@ -209,7 +213,7 @@ class Doors:
         with stage(AUTHENTICATION):
             session = await self._sessions.find(cookie)
         await self._rate.spend(session.caller)
-        await self._locks.admit(session.caller, source, request_id, route)
+        await self.hold_up(session.caller, source, request_id, route)
         return session
 
     def note_refusal(self, refusal: InvalidToken) -> None:

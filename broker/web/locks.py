@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Protocol
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StrictInt
 
 from broker import errors
 from broker.approvals.locks import Lock, LockKind
@@ -29,7 +29,7 @@ class LockBody(Input):
     kind: LockKind
     target: Annotated[str, Field(min_length=1, max_length=600, examples=["corp/alice"]), AfterValidator(one_line)]
     message: Words
-    ttl: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    ttl: Annotated[StrictInt, Field(ge=1, le=_LONGEST)] | None = None
 
 
 class RemoveBody(Input):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from broker import errors
 from broker.approvals.requests import CREATED, AccessRequest, State
@@ -33,9 +33,9 @@ class RequestBody(Input):
     protocol: AccessProtocol | None = None
     reason: Line = ""
     ticket: Line = ""
-    duration: Annotated[int, Field(ge=60, le=7 * 86_400)] | None = None
+    duration: Annotated[StrictInt, Field(ge=60, le=7 * 86_400)] | None = None
     starts_at: Moment | None = None
-    pending_for: Annotated[int, Field(ge=60, le=7 * 86_400)] = 8 * 3600
+    pending_for: Annotated[StrictInt, Field(ge=60, le=7 * 86_400)] = 8 * 3600
 
 
 class AnswerBody(Input):

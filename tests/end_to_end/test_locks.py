@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -159,6 +160,24 @@ async def test_the_command_line_locks_and_tells_what_is_out(office: Office) -> N
     assert (await office.broker(DEV, "get", "web-1")).code == 0
     own = await office.broker(LEAD, "lock", "create", "--user", "corp/lead", "--message", "it is me")
     assert own.code == 0, own.err  # that nothing is taken back cannot be told to somebody who is locked by then
+
+
+async def test_who_is_locked_while_their_body_still_comes_gets_nothing(office: Office) -> None:
+    where = urlsplit(office.service.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=office.place.client_context())
+    body = json.dumps({"instance": "web-1"}).encode()
+    head = (
+        f"POST /v1/credentials HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {office.token(DEV)}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body[:1])
+    await asyncio.sleep(0.5)  # they have been let in by then
+    assert (await lock(office, "user", "corp/dev"))[0] == 201
+    writer.write(body[1:])
+    answer = await reader.read()
+    writer.close()
+    assert (answer.split()[1], b'"locked"' in answer) == (b"403", True)
+    assert [event["event"] for event in await office.events("credential.", "lock.")] == ["lock.created", "lock.refused"]
 
 
 @pytest.mark.real("postgresql")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestClient
 
 from broker import errors
 from broker.model import Health
+from broker.web.doors import Admission
 from broker.web.rates import RateLimit
 from tests.doubles.web import PASSWORD, PRIVATE_KEY
 from tests.web.conftest import GOOD, Hall
@@ -74,6 +76,8 @@ BAD_BODIES = {
     "a duplicate member": b'{"instance": "web-1", "instance": "web-2"}',
     "an unknown member": b'{"instance": "web-1", "sudo": true}',
     "a wrong type": b'{"instance": 7}',
+    "a text for a truth value": b'{"instance": "web-1", "break_glass": "yes"}',
+    "a number for a truth value": b'{"instance": "web-1", "break_glass": 1}',
     "no instance": b"{}",
     "nothing": b"",
     "NaN": b'{"instance": NaN}',
@@ -108,6 +112,25 @@ async def test_a_body_over_16_kib_is_a_413(client: Client) -> None:
     )
     assert response.status == 413
     assert (await problem_of(response))["code"] == "invalid_request"
+
+
+async def test_a_slow_body_takes_nobody_s_place(hall: Hall) -> None:
+    hall.admission = Admission(1, patience=0.01)
+    arrived, others_are_served = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"instance":'
+        arrived.set()
+        await others_are_served.wait()
+        yield b' "web-1"}'
+
+    async with TestClient(hall.server()) as client:
+        headers = {**GOOD, "Content-Type": "application/json"}
+        slow = asyncio.create_task(client.post("/v1/credentials", data=slowly(), headers=headers))
+        await arrived.wait()
+        assert {(await client.get("/v1/instances", headers=GOOD)).status for _ in range(10)} == {200}
+        others_are_served.set()
+        assert (await slow).status == 201
 
 
 async def test_only_json_is_read(client: Client) -> None:
