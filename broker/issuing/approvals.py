@@ -98,10 +98,10 @@ class ApprovalDesk:
             raise InvalidRequest(
                 detail="The policies allow this without an approval.", next_step="Ask for the credential itself."
             )
-        await self._spare(asking.caller, now)
         granted = self._fewest(_imagined(asking, instance.ref, protocol, now), instance, asking.source.ip, 1, now)
         if granted is None:
             raise await self._refuse(replace(event, decision=decision), _without_approval(decision))
+        await self._spare(asking.caller, now)  # only now: it must not tell a hidden instance from none
         needed, by = granted
         longest = by.max_duration or LONGEST_DURATION
         thread = uuid4().hex

@@ -1,7 +1,8 @@
 """Breaking the glass: at once where the policies allow it, with a reason, and once until somebody has reviewed it.
 
 A use is written after the newest event of the same person's uses that its writer has seen, so of two at once, on
-whatever replicas, one is in, and the other owes a review.
+whatever replicas, one is in, and the other owes a review. Two accounts of one person, told by a verified address, have
+one debt.
 """
 
 from __future__ import annotations
@@ -41,27 +42,29 @@ class GlassDesk:
         self._threads = threads
 
     async def owed(self, caller: Caller) -> GlassUse | None:
-        """Answer the caller's last use when nobody has reviewed it; raises AuditUnavailable."""
-        newest = await self._newest(caller)
-        return newest if newest and not newest.settled else None
+        """Answer a use of the same person, by whichever account, that nobody has reviewed; raises AuditUnavailable."""
+        me = Person.of(caller)
+        uses = map(_folded, await self._threads.threads(KIND))
+        return next((use for use in uses if not use.settled and use.person.is_same(me)), None)
 
     async def use(self, event: Event, caller: Caller) -> str:
         """Write down that the glass is broken; answer the thread to which all that comes of it belongs.
 
         Raises:
-            ReviewRequired: the caller's last use has not been reviewed.
+            ReviewRequired: a use of the same person has not been reviewed.
             AuditUnavailable: it cannot be written.
         """
-        newest = await self._newest(caller)
-        if newest and not newest.settled:
-            raise review_required(newest)
-        thread = thread_of(caller)
+        if debt := await self.owed(caller):
+            raise review_required(debt)
+        thread, newest = thread_of(caller), await self._newest(caller)
         email: dict[str, str] = {"email": caller.email} if caller.email else {}
         used = replace(event, event=USED, details={**event.details, "thread": thread, **email})
         try:
             await self._ledger.append(used, after=newest.last_index if newest else -1)
         except Superseded:
             raise ReviewRequired from None
+        if (first := await self.owed(caller)) and first.thread != thread:  # two accounts at once
+            raise review_required(first)
         return thread
 
     async def review(self, id: str, verb: Verb, verdict: Verdict) -> GlassUse:  # noqa: A002 - what it is called everywhere

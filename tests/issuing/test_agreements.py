@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from broker.approvals.requests import State
 from broker.audit.stores import StoredThread
 from broker.authorization.loading import snapshot_of
 from broker.authorization.policies import Policies
-from broker.errors import AuditUnavailable, BudgetExhausted, InvalidRequest, Locked, RequestClosed
+from broker.errors import (
+    AuditUnavailable,
+    BudgetExhausted,
+    Denied,
+    InvalidRequest,
+    Locked,
+    RequestClosed,
+    ReviewRequired,
+)
 from broker.issuing.answering import Verb
 from broker.issuing.approvals import MOST_PENDING, ApprovalDesk, Wish
 from broker.issuing.break_glass import GlassDesk, Verdict
@@ -38,21 +47,24 @@ class Judge(Policies):
         self._snapshot = snapshot_of(text)
 
 
-ASKING = Judge("""
+ANSWER = '@id("answer") permit (principal in Group::"corp/leads", action == Action::"approve", resource);'
+ANSWERING = Judge(ANSWER)
+ASKING = Judge(f"""
 @id("ask") @max_duration("2h")
-permit (principal in Group::"corp/dev", action == Action::"ssh", resource) when { context.approvals >= 1 };
-@id("answer") permit (principal in Group::"corp/leads", action == Action::"approve", resource);
+permit (principal in Group::"corp/dev", action == Action::"ssh", resource) when {{ context.approvals >= 1 }};
+{ANSWER}
 """)
 
 
-def requests(book: Book) -> ApprovalDesk:
+def requests(book: Book, *, forbidden: bool = False) -> ApprovalDesk:
     inventory = ListedInventory(instance())
-    return ApprovalDesk(inventory=inventory, policies=ASKING, ledger=book.log, threads=book.views, clock=book.clock)
+    policies = ANSWERING if forbidden else ASKING
+    return ApprovalDesk(inventory=inventory, policies=policies, ledger=book.log, threads=book.views, clock=book.clock)
 
 
-def wants(caller: Caller = DEV, reason: str = "a look") -> Asking:
+def wants(caller: Caller = DEV, reason: str = "a look", name: str = "web-1") -> Asking:
     return Asking(
-        caller=caller, request=CredentialRequest(instance="web-1", reason=reason), source=SOURCE, request_id="r1"
+        caller=caller, request=CredentialRequest(instance=name, reason=reason), source=SOURCE, request_id="r1"
     )
 
 
@@ -121,6 +133,9 @@ async def test_approvers_are_not_flooded(book: Book) -> None:
     with pytest.raises(BudgetExhausted):
         await desk.create(wants(), Wish())
     await desk.create(wants(person("other", "dev")), Wish())
+    for name in ("web-1", "none"):  # one that is there and one that is not, for whom neither is
+        with pytest.raises(Denied):
+            await requests(book, forbidden=True).create(wants(name=name), Wish())
     await desk.cancel(made[0].id, says(DEV))
     await desk.create(wants(), Wish())
 
@@ -161,6 +176,21 @@ async def test_one_whose_end_nobody_knows_is_a_debt(book: Book) -> None:
     failed = Event(event="credential.failed", outcome="failure", actor=DEV, details={"thread": thread})
     await book.log.append(failed)
     assert await desk.owed(DEV) is None
+
+
+async def test_two_accounts_of_one_person_have_one_debt(book: Book) -> None:
+    desk = glass(book)
+    one, other = (replace(person(name, "dev"), email=email) for name, email in [("a", "a@x.org"), ("b", "A@x.org")])
+    thread = await desk.use(used(one), one)
+    with pytest.raises(ReviewRequired):
+        await desk.use(used(other), other)
+    assert (await desk.owed(other)) == (await desk.owed(one))
+    [use] = await desk.reviewable(LEAD, SOURCE)
+    assert use.thread == thread
+    await desk.use(used(DEV), DEV)  # who is somebody else
+    await desk.review(use.id, says(reason="seen"), Verdict.JUSTIFIED)
+    at_once = await asyncio.gather(*(desk.use(used(each), each) for each in (one, other)), return_exceptions=True)
+    assert [isinstance(each, ReviewRequired) for each in at_once] == [False, True]
 
 
 ANYBODY = Judge('@id("lock") permit (principal, action == Action::"lock", resource);')
