@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientTimeout
 
-from tests.end_to_end.hall import Hall, a_console_place, a_hall, post
+from tests.end_to_end.hall import Hall, a_console_place, a_hall, post, status_of
 from tests.end_to_end.office import DEV, LEAD, two_replicas
 from tests.end_to_end.places import eventually
 from tests.real.browser_pages import chromium, window
@@ -67,6 +67,14 @@ async def test_nobody_follows_what_they_may_not_read_and_only_so_many_follow(hal
         assert await hall.office.service.stop() == 0  # at once: it does not wait for who follows
         for stream in streams:
             stream.close()
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59", "0001-01-01T00:00%2B14:00", "99999999999999", "soon"])
+async def test_a_time_around_which_nothing_can_be_drawn_is_refused(hall: Hall, time: str) -> None:
+    async with hall.visitor() as carol:
+        await hall.enter(carol, "auditors")
+        for path in (f"timeline?of=actor&name=corp/dev&until={time}", f"events?since={time}"):
+            assert (await status_of(carol, f"{hall.url}/console/{path}"))[0] == 400
 
 
 async def test_a_selection_is_signed_off_and_an_export_leaves_it_out(hall: Hall) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
 
@@ -14,14 +14,15 @@ Handler = Callable[..., Awaitable[Answer]]
 """A method of the pages; its own types say more than a table of routes could."""
 
 
-def _utc(value: object) -> object:
+_YEARS: Final = range(1970, 9000)
+"""Around them there is room for what a page draws."""
+
+
+def _utc(value: object) -> datetime:
     """Read a time without a zone, as a form sends it, as UTC."""
-    if not isinstance(value, str):
-        return value
-    try:
-        when = datetime.fromisoformat(value)
-    except ValueError:
-        return value
+    when = datetime.fromisoformat(str(value))
+    if when.year not in _YEARS:
+        raise ValueError(f"a year from {_YEARS.start} to {_YEARS.stop - 1}")
     return when.replace(tzinfo=when.tzinfo or UTC)
 
 
