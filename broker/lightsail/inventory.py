@@ -203,12 +203,18 @@ class Inventory:
                 await self._settle(self._regions.values())
         for region in self._regions.values():
             region.wait_no_longer()
+        every = self._freshness.refresh_every / len(self._regions)
+        await asyncio.gather(*(self._keep(each, every * n) for n, each in enumerate(self._regions.values(), start=1)))
+
+    async def _keep(self, region: Region, first: timedelta) -> None:
+        """Refresh one region again and again, each at a moment of its own: all at once would hold up requests."""
+        await asyncio.sleep(first.total_seconds())
         while True:
+            try:
+                await region.refresh()
+            except Exception as problem:  # noqa: BLE001 -- it will be tried again
+                _log.error("the refresh of a region failed unexpectedly: %s", type(problem).__name__)
             await asyncio.sleep(self._freshness.refresh_every.total_seconds())
-            refreshing = (region.refresh() for region in self._regions.values())
-            for outcome in await asyncio.gather(*refreshing, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    _log.error("the refresh of a region failed unexpectedly: %s", type(outcome).__name__)
 
 
 def _records(regions: Iterable[Region], name: str) -> list[InstanceRecord]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from aiobotocore.credentials import AioCredentialResolver, create_credential_res
 from aiobotocore.session import AioSession, get_session
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 
 from broker.errors import UpstreamError
@@ -239,8 +241,13 @@ class _Provider:
 def _session(credentials: RenewableCredentials) -> aioboto3.Session:
     session = get_session()
     session.register_component("credential_provider", _Provider(credentials))
+    session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     return aioboto3.Session(botocore_session=session)
+
+
+_descriptions = cache(create_loader)
+"""What describes AWS's services is read once for all accounts: each reading takes some 7 MB."""
 
 
 def _moment(value: float | str) -> datetime:

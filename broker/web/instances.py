@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, Protocol
 
 import orjson
@@ -192,7 +193,10 @@ class Instances:
         """Answer one page of the instances that the caller may see, in the order of their full names."""
         after = position(visit.query.cursor) if visit.query.cursor else ""
         everything = sorted(await self._inventory.instances(), key=lambda instance: str(instance.ref))
-        seen = await self._seen(caller, [i for i in everything if str(i.ref) > after], visit.source)
+        rest = iter([i for i in everything if str(i.ref) > after])
+        seen: list[Instance] = []
+        while len(seen) <= visit.query.limit and (some := [*islice(rest, visit.query.limit + 1)]):
+            seen += await self._seen(caller, some, visit.source)
         page = seen[: visit.query.limit]
         return Answer(
             InstancePage(

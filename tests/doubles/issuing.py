@@ -163,6 +163,8 @@ class TablePolicies:
         self._steps = tuple(Step(obligation=each) for each in obligations)
         self._max_duration = max_duration
         self._errors = errors
+        self.decided_each = 0
+        """How many instances of lists were decided upon."""
 
     def decide(
         self,
@@ -189,7 +191,9 @@ class TablePolicies:
     async def decide_each(
         self, caller: Caller, action: Action, instances: Iterable[Instance], context: RequestContext
     ) -> Sequence[Decision]:
-        return [self.decide(caller, action, each, context) for each in instances]
+        decisions = [self.decide(caller, action, each, context) for each in instances]
+        self.decided_each += len(decisions)
+        return decisions
 
     def within_reach(self, caller: Caller, action: Action, resource: Instance | str, context: RequestContext) -> bool:
         decision = self.decide(caller, action, resource, context, obliging=True)

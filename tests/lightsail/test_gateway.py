@@ -1,5 +1,6 @@
 import asyncio
 import time
+import tracemalloc
 from datetime import UTC
 from uuid import UUID
 
@@ -452,3 +453,16 @@ async def test_a_gateway_that_is_closed_asks_nothing_any_more(emulator: WatchedE
         pass
     assert isinstance(await failure_of(gateway), UpstreamError)
     assert not emulator.calls
+
+
+async def test_another_account_does_not_read_again_what_describes_the_services_of_aws(
+    gateway: Gateway, emulator: WatchedEmulator
+) -> None:
+    del gateway  # it has read them
+    tracemalloc.start()
+    try:
+        async with Gateway([Account(name="other", regions=("eu-west-1",), endpoint_url=emulator.url)]):
+            now, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now < 3_000_000

@@ -142,6 +142,47 @@ async def test_lists_are_renewed_without_anybody_asking(source: ListSource, cloc
     assert source.calls["instances"] == calls
 
 
+async def test_a_region_whose_answer_does_not_come_keeps_no_other_from_being_renewed(
+    source: ListSource, clock: ManualClock
+) -> None:
+    inventory = Inventory(source, clock, Freshness(refresh_every=timedelta(milliseconds=5)))
+    await started(inventory)
+
+    async def hang(place: Place) -> None:
+        if place == VIRGINIA:
+            await asyncio.Event().wait()
+
+    source.before_answer = hang
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        if source.calls["instances main/eu-west-1"] > 4:
+            break
+    else:
+        pytest.fail(str(source.calls))
+    await inventory.close()
+
+
+async def test_regions_are_renewed_one_after_the_other(source: ListSource, clock: ManualClock) -> None:
+    inventory = Inventory(source, clock, Freshness(refresh_every=timedelta(seconds=1.5)))
+    await started(inventory)
+    under_way: set[Place] = set()
+    together: list[set[Place]] = []
+    done = asyncio.Event()
+
+    async def note(place: Place) -> None:
+        under_way.add(place)
+        together.append(set(under_way))
+        await settled()
+        under_way.discard(place)
+        if len(set().union(*together)) == len(source.places):
+            done.set()
+
+    source.before_answer = note
+    await asyncio.wait_for(done.wait(), 10)
+    assert [each for each in together if len(each) > 1] == []
+    await inventory.close()
+
+
 @pytest.mark.parametrize("target", ["new-1", "main/eu-west-1/new-1"])
 async def test_an_instance_that_is_new_is_found_at_the_second_try(
     inventory: Inventory, source: ListSource, target: str

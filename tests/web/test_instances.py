@@ -54,6 +54,18 @@ async def test_what_may_not_be_seen_leaves_no_hole_and_no_cursor(hall: Hall) -> 
         assert await listing(client) == {"items": [], "next_cursor": None}
 
 
+async def test_no_more_is_decided_than_a_page_needs(hall: Hall) -> None:
+    hall.instances = [instance(f"web-{n}") for n in range(8)]
+    hall.policies = policies = TablePolicies([(Action.LIST, f"web-{n}") for n in (0, 1, 2, 6, 7)])
+    async with TestClient(hall.server()) as client:
+        page = await listing(client, "?limit=1")
+        assert policies.decided_each == 2
+        page = await listing(client, f"?limit=2&cursor={page['next_cursor']}")
+    assert [item["name"] for item in page["items"]] == ["web-1", "web-2"]
+    assert page["next_cursor"] is not None
+    assert policies.decided_each == 2 + 6
+
+
 async def test_a_page_goes_on_where_the_last_one_ended_though_instances_came_and_went(hall: Hall) -> None:
     async with TestClient(hall.server()) as client:
         cursor = (await listing(client, "?limit=2"))["next_cursor"]
