@@ -52,7 +52,7 @@ regions = ["eu-west-1"]
 endpoint_url = "{endpoint}"
 [audit]
 origin = "bench.example/audit"
-[limits]
+{database}[limits]
 per_caller_per_minute = 1000000
 connections_per_peer = 4096
 issues_per_caller_per_minute = 1000000
@@ -161,21 +161,22 @@ class World(Stage):
 
 @asynccontextmanager
 async def stage(
-    folder: Path, *, delay: float = 0.0, policy_count: int = POLICIES, key_bits: int = KEY_BITS
+    folder: Path, *, delay: float = 0.0, policy_count: int = POLICIES, key_bits: int = KEY_BITS, database: str = ""
 ) -> AsyncIterator[Stage]:
-    """Start all but the broker; a call of Lightsail takes `delay` seconds."""
+    """Start all but the broker; a call of Lightsail takes `delay` seconds. The log is in SQLite or in `database`."""
     os.environ.update(CREDENTIALS)
     async with Emulator(_fixture(folder, key_bits)) as emulator:
         with helper("benchmarks.double", emulator.url, str(delay)) as double:
-            _people(folder)
+            people(folder)
             make_tls(folder)
             policies(folder / "policies", policy_count)
-            (folder / "broker.toml").write_text(SETTINGS.format(issuer=ISSUER, endpoint=double))
-            list(state.create(settings.load(folder / "broker.toml", {})))
+            where = f'database = "{database}"\n' if database else ""
+            (folder / "broker.toml").write_text(SETTINGS.format(issuer=ISSUER, endpoint=double, database=where))
+            await asyncio.to_thread(lambda: list(state.create(settings.load(folder / "broker.toml", {}))))
             await _take_custody(folder)
             await _teach(double)
             yield Stage(folder, double)
-            await _run(folder, "audit", "verify")
+            await run(folder, "audit", "verify")
 
 
 @asynccontextmanager
@@ -196,9 +197,11 @@ async def world(
 
 
 @asynccontextmanager
-async def serve(folder: Path, *, under: Sequence[str | Path] = ()) -> AsyncIterator[tuple[str, int]]:
+async def serve(
+    folder: Path, *, under: Sequence[str | Path] = (), name: str = "broker"
+) -> AsyncIterator[tuple[str, int]]:
     """Start a broker; answer its URL and process id."""
-    log = folder / "broker.log"
+    log = folder / f"{name}.log"
     words = [*under, sys.executable, "-m", "broker", "serve", "--config", folder / "broker.toml"]
     with _written(log) as stderr:
         process = await asyncio.create_subprocess_exec(*map(str, words), stderr=stderr)
@@ -268,7 +271,8 @@ def _fixture(folder: Path, key_bits: int) -> Fixture:
     return Fixture.of({"key_pairs": [pair], "instances": [linux, windows | {"key_pair": "team-key"}]}, folder)
 
 
-def _people(folder: Path) -> None:
+def people(folder: Path) -> None:
+    """Write the keys of an issuer, and a token for each of many people."""
     key = rsa.generate_private_key(65537, 2048)
     public = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     (folder / "jwks.json").write_text(json.dumps({"keys": [{**public, "kid": "1", "alg": "RS256", "use": "sig"}]}))
@@ -296,7 +300,7 @@ def _request(token: str, body: bytes) -> bytes:
 async def _take_custody(folder: Path) -> None:
     """Put the Windows key into custody; the emulator, which is asked about it, runs in this very loop."""
     options = ["--account", "main", "--region", "eu-west-1", "--private-key", str(folder / "team-key.pem")]
-    await _run(folder, "keys", "add", "team-key", *options)
+    await run(folder, "keys", "add", "team-key", *options)
 
 
 async def _teach(double: str) -> None:
@@ -306,7 +310,8 @@ async def _teach(double: str) -> None:
         await client.get_instance_access_details(instanceName="win-1", protocol="rdp")
 
 
-async def _run(folder: Path, *words: str) -> None:
+async def run(folder: Path, *words: str) -> None:
+    """Run a command of the broker, which must succeed."""
     words = (*words, "--config", str(folder / "broker.toml"))
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "broker", *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

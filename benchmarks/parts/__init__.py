@@ -11,7 +11,9 @@ from benchmarks.goals import Outcome
 from benchmarks.parts import (
     allocating,
     client,
+    connections,
     decisions,
+    estate,
     issuing,
     latency,
     memory,
@@ -19,6 +21,7 @@ from benchmarks.parts import (
     overload,
     records,
     reload,
+    replicas,
     searching,
     slow_disk,
     starting,
@@ -51,4 +54,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "client": Part("G12", 20, client.measure),
     "mixed": Part("G13", 80, mixed.measure),
     "overload": Part("G14", 100, overload.measure),
+    "replicas": Part("scale", 100, replicas.measure),
+    "estate": Part("scale", 110, estate.measure),
+    "connections": Part("scale", 30, connections.measure),
 }
