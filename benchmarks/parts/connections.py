@@ -31,10 +31,12 @@ async def measure(folder: Path, profile: Profile) -> Outcome:
         for _ in range(profile.rounds):
             without.append((await _load(scene, rate, profile.seconds)).p99)
             bytes_before, cpu_before = memory_of(scene.broker), cpu_of(scene.broker)
-            streams = await _open(scene, profile.connections)
+            streams: list[_Streams] = []
+            keeping = asyncio.create_task(_keep(streams))
+            await _open(scene, profile.connections, streams)
             memory.append((memory_of(scene.broker) - bytes_before) * 1000 / profile.connections)
             handshakes.append((cpu_of(scene.broker) - cpu_before) * 1000 / profile.connections)
-            beside.append(await _beside(scene, streams, rate, profile.seconds))
+            beside.append(await _beside(scene, streams, keeping, (rate, profile.seconds)))
     note = f"{profile.connections:,} connections; of later rounds, in which memory that was freed is used again, less"
     p99 = f"p99 {median(beside):.1f} ms beside {profile.connections:,}, {median(without):.1f} ms alone, at {rate:.0f}/s"
     return Outcome(
@@ -53,10 +55,11 @@ async def measure(folder: Path, profile: Profile) -> Outcome:
     )
 
 
-async def _beside(scene: World, streams: list[_Streams], rate: float, seconds: float) -> float:
+async def _beside(
+    scene: World, streams: list[_Streams], keeping: asyncio.Task[None], load: tuple[float, float]
+) -> float:
     """Answer the p99 of those who ask beside the connections, of which none may be lost."""
-    keeping = asyncio.create_task(_keep(streams))
-    loaded = await _load(scene, rate, seconds)
+    loaded = await _load(scene, *load)
     assert not keeping.done(), keeping.exception()
     keeping.cancel()
     with suppress(asyncio.CancelledError):
@@ -69,18 +72,18 @@ async def _load(scene: World, rate: float, seconds: float) -> Loaded:
     return (await scene.load("open", rate=rate, seconds=seconds, connections=64)).served()
 
 
-async def _open(scene: World, count: int) -> list[_Streams]:
-    """Open so many, some at once, each with a session of its own."""
+async def _open(scene: World, count: int, opened: list[_Streams]) -> None:
+    """Open so many, some at once."""
     url, context = urlsplit(scene.url), ssl.create_default_context(cafile=str(scene.ca))
     turn = asyncio.Semaphore(AT_ONCE)
 
-    async def one() -> _Streams:
+    async def one() -> None:
         async with turn:
             streams = await asyncio.open_connection(url.hostname, url.port, ssl=context)
             await _ask(streams)
-            return streams
+            opened.append(streams)
 
-    return await asyncio.gather(*(one() for _ in range(count)))
+    await asyncio.gather(*(one() for _ in range(count)))
 
 
 async def _ask(streams: _Streams) -> None:
@@ -95,7 +98,8 @@ async def _ask(streams: _Streams) -> None:
 async def _keep(streams: list[_Streams]) -> None:
     """Ask over each in turn, so that each is idle for no longer than a few seconds."""
     while True:
-        for each in streams:
+        await asyncio.sleep(_EVERY_SECONDS / 10)
+        for each in [*streams]:
             await _ask(each)
             await asyncio.sleep(_EVERY_SECONDS / len(streams) / 2)
 
