@@ -169,14 +169,13 @@ class Gateway:
         read: Callable[[object], Record],
         pages: Callable[[LightsailClient], AsyncIterable[object]],
     ) -> tuple[Record, ...]:
-        def fetch(line: _Line) -> Awaitable[list[object]]:
-            return _all_items(pages(line.client), what.member)
+        def fetch(line: _Line) -> Awaitable[tuple[list[Record], list[str]]]:
+            return _read_all(pages(line.client), what.member, read)
 
-        items = await self._call(what.account, what.region, what.operation, fetch)
-        records, faults = listings.readable(items, read)
+        records, faults = await self._call(what.account, what.region, what.operation, fetch)
         for fault in faults:
             _log.warning("%s in %s/%s: a record was left out: %s", what.operation, what.account, what.region, fault)
-        return records
+        return tuple(records)
 
     async def _call(
         self, account: str, region: str, operation: str, call: Callable[[_Line], Awaitable[Answer]]
@@ -197,13 +196,22 @@ class Gateway:
         raise error
 
 
-async def _all_items(pages: AsyncIterable[object], member: str) -> list[object]:
-    """Collect the items of all pages. The SDK's paginator ends on an empty token and fails on a repeated one."""
-    items: list[object] = []
+async def _read_all(
+    pages: AsyncIterable[object], member: str, read: Callable[[object], Record]
+) -> tuple[list[Record], list[str]]:
+    """Read the items of all pages, each page as it comes, so that a long list does not hold the event loop.
+
+    Answers the records, and what was wrong with those that cannot be read. The SDK's paginator ends on an empty token
+    and fails on a repeated one.
+    """
+    records: list[Record] = []
+    faults: list[str] = []
     number = 0
     async for page in pages:
         number += 1
-        items.extend(Members(page, "answer").items(member, limit=_MAX_ITEMS))
-        if number >= MAX_PAGES or len(items) > _MAX_ITEMS:
+        sound, unsound = listings.readable(Members(page, "answer").items(member, limit=_MAX_ITEMS), read)
+        records += sound
+        faults += unsound
+        if number >= MAX_PAGES or len(records) + len(faults) > _MAX_ITEMS:
             raise UpstreamError(f"{member}: the list does not end")
-    return items
+    return records, faults
