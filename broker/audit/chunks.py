@@ -26,7 +26,7 @@ from broker.audit.reading import PRUNED
 from broker.audit.runs import SERVICE_EVENTS, Requests
 
 _LEVEL: Final = 12
-_LARGE: Final = 32 * 2**20
+_LARGE: Final = 64 * 2**20
 _AHEAD: Final = 8
 _FOLLOWED: Final = SERVICE_EVENTS | {PRUNED}
 

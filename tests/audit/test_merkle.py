@@ -69,6 +69,18 @@ def test_a_frontier_that_is_read_back_equals_the_one_that_grew(size: int) -> Non
     assert read.root() == grown.root()
 
 
+@pytest.mark.parametrize("level", [0, 1, 5, 8, 9])
+def test_a_tree_that_grows_by_whole_nodes_is_the_one_that_grew_by_their_leaves(level: int) -> None:
+    step = 1 << level
+    tree, completed = CompactRange(), list[tuple[int, int, bytes]]()
+    for first in range(0, 600 - step + 1, step):
+        for size in range(1, step + 1):
+            assert tree.root_with(tree_hash(LEAVES[first : first + size])) == stored_tree(first + size)[0].root()
+        tree.append(NODE(level, first >> level), completed, level)
+    assert tree.root() == stored_tree(tree.size)[0].root()
+    assert completed == [(8, index, KEPT[8, index]) for index in range(2) if level < 8]
+
+
 def test_only_every_eighth_level_is_kept() -> None:
     assert {(level, index) for level, index in KEPT if level} == {(8, 0), (8, 1)}
 
