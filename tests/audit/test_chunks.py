@@ -27,7 +27,7 @@ from broker.audit.runs import Requests
 from broker.audit.verification import verify_database
 from broker.model import Event
 from tests.audit.conftest import verified, write_log
-from tests.doubles.audit import InterruptedExecutor, an_event
+from tests.doubles.audit import BusyExecutor, InterruptedExecutor, an_event
 
 LEVEL = 2
 """Chunks of four records."""
@@ -299,6 +299,22 @@ def test_processes_that_die_leave_the_rest_to_the_replay(log: Path, signer: Sign
 
     report = verify_database(log, signer.verifier)
     assert verify_database(log, signer.verifier, chunking=Chunking(0, LEVEL, dying)) == report
+
+
+def test_a_log_that_is_pruned_meanwhile_is_reported_as_it_was(log: Path, signer: Signer) -> None:
+    def prune() -> None:
+        change(
+            log,
+            "INSERT INTO nodes SELECT 0, idx, leaf_hash FROM events WHERE idx < 40",
+            "DELETE FROM events WHERE idx < 40",
+            "DELETE FROM checkpoints WHERE size < 40",
+        )
+
+    report = verify_database(log, signer.verifier)
+    chunking = Chunking(0, LEVEL, lambda: BusyExecutor(3, prune))
+    assert verify_database(log, signer.verifier, chunking=chunking) == report
+    assert report.findings == ()
+    assert [kind.kind for kind in verify_database(log, signer.verifier).findings] == ["pruned_unannounced"]
 
 
 def test_processes_end_with_whoever_started_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
@@ -81,6 +82,23 @@ class InterruptedExecutor(ThreadPoolExecutor):
         if self._left < 0:
             answer.set_exception(BrokenExecutor())
         return answer
+
+
+class BusyExecutor(ThreadPoolExecutor):
+    """A thread, and something that happens before it is given the call of this number."""
+
+    def __init__(self, number: int, happens: Callable[[], object]) -> None:
+        super().__init__(1)
+        self._left = number
+        self._happens = happens
+
+    def submit(self, call: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
+        """Do a call."""
+        self._left -= 1
+        if self._left < 0:
+            self._happens()
+            self._left = sys.maxsize
+        return super().submit(call, *args, **options)
 
 
 def an_event(event: str = "credential.denied", number: int = 0, account: str = "main", **members: object) -> Event:
