@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from broker.lightsail.minting import OPERATION
+
 ROOT = Path(__file__).parents[2]
 IAM = ROOT / "deploy/iam"
 TEMPLATES = sorted([*IAM.glob("*.yaml"), *(ROOT / "deploy/cloudformation").glob("*.yaml")])
@@ -33,7 +35,8 @@ def called_operations() -> set[str]:
     """Collect the Lightsail operations that the gateway calls, as IAM spells them."""
     text = (ROOT / "broker/lightsail/gateway.py").read_text()
     methods = re.findall(r"client\.get_paginator\(\"(\w+)\"\)|client\.(get_(?!paginator)\w+)\(", text)
-    return {"lightsail:" + "".join(word.title() for word in "".join(pair).split("_")) for pair in methods}
+    called = {"".join(word.title() for word in "".join(pair).split("_")) for pair in methods}
+    return {f"lightsail:{operation}" for operation in {*called, OPERATION}}
 
 
 def test_the_templates_are_clean_for_the_linter() -> None:

@@ -34,7 +34,7 @@ ACTIONS = {
 
 
 def names_in(package: str) -> set[str]:
-    """Collect the methods that are named in a package, and the paginators, which are named by text."""
+    """Collect the methods that a package names, and what it names by text: paginators, and the call that mints."""
     found: set[str] = set()
     for path in (ROOT / "broker" / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -43,6 +43,8 @@ def names_in(package: str) -> set[str]:
                     found.add(name)
                 case ast.Call(func=ast.Attribute(attr="get_paginator"), args=[ast.Constant(value=str(name))]):
                     found.add(name)
+                case ast.AnnAssign(target=ast.Name(id="OPERATION"), value=ast.Constant(value=str(name))):
+                    found.add(xform_name(name))
     return found
 
 

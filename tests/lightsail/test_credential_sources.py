@@ -76,7 +76,7 @@ async def test_while_their_source_is_away_credentials_serve_to_their_end(
 ) -> None:
     aws.will_answer(body({"instances": []}))
     passed = timedelta()
-    quick = Tuning(deadline=1.0, connect_timeout=0.5, read_timeout=0.5)
+    quick = Tuning(deadline=3.0, connect_timeout=1.5, read_timeout=1.5)
     async with Gateway([account(aws.url)], quick, lambda: utc_now() + passed) as gateway:
         assert await crowd(gateway) == {"ok"}
         assert source.asked == 1
