@@ -23,6 +23,7 @@ from broker.audit.checkpoints import Signer
 from broker.audit.chunks import Chunking, chunks, look, members_of
 from broker.audit.evidence import open_database
 from broker.audit.leaves import parse
+from broker.audit.merkle import leaf_hash
 from broker.audit.runs import Requests
 from broker.audit.verification import verify_database
 from broker.model import Event
@@ -122,6 +123,16 @@ def test_nothing_is_said_of_a_chunk_with_an_event_that_a_replay_must_follow(
     events[33] = Event(event=event, outcome="success")
     write_log(tmp_path / "audit.db", signer, events)
     assert unclear(tmp_path / "audit.db") == [32]
+
+
+@pytest.mark.parametrize("changed", [{"index": True}, {"clock": {"behind": 1}}], ids=repr)
+def test_nothing_is_said_of_a_chunk_with_a_member_that_a_replay_must_see(log: Path, changed: dict[str, object]) -> None:
+    with open_database(log) as database:
+        members = parse(list(database.rows())[1].leaf) | changed
+    leaf = json.dumps(members, separators=(",", ":")).encode()
+    with closing(sqlite3.connect(log, isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET leaf = ?, leaf_hash = ? WHERE idx = 1", (leaf, leaf_hash(leaf)))
+    assert unclear(log) == [0]
 
 
 def test_nothing_is_said_of_what_cannot_be_read(log: Path, tmp_path: Path) -> None:
@@ -258,6 +269,33 @@ def test_a_log_in_chunks_is_reported_as_record_by_record(
                     with suppress(sqlite3.IntegrityError):  # then nothing was changed
                         connection.execute(statement)
         verified(path, signer.verifier, notes[1:2])
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("INSERT INTO nodes VALUES(0, 5, zeroblob(32))", "reorder"),
+        ("INSERT INTO nodes SELECT 0, idx, leaf_hash FROM events WHERE idx <= 5", "duplicate"),
+        ("DELETE FROM open_requests", "projection"),
+        ("INSERT INTO open_requests VALUES(21, 'request-21')", "projection"),
+    ],
+)
+def test_what_lies_beside_the_records_of_chunks_is_held_against_them(
+    tmp_path: Path, signer: Signer, statement: str, kind: str
+) -> None:
+    path = tmp_path / "audit.db"
+    others = {10: an_event("credential.requested", 10), 21: an_event("credential.requested", 21)}
+    others[42] = an_event("credential.issued", 21)
+    start = Event(event="service.started", outcome="success")
+    write_log(path, signer, [start, *(others.get(number, an_event(number=number)) for number in range(1, 64))], 16)
+    assert verified(path, signer.verifier).findings == ()
+    change(path, statement)
+    assert kind in {finding.kind for finding in verified(path, signer.verifier).findings}
+
+
+def test_hashes_of_pruned_records_that_were_not_pruned_are_found_beside_chunks(log: Path, signer: Signer) -> None:
+    change(log, "INSERT INTO nodes VALUES(0, 5, zeroblob(32))")
+    assert verified(log, signer.verifier).findings
 
 
 def test_chunks_are_passed_over_and_the_rest_is_replayed(log: Path) -> None:

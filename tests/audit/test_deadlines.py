@@ -12,8 +12,8 @@ import pytest
 from broker.audit.checkpoints import Signer
 from broker.audit.log import AuditLog, Pace, create, given_up
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import verify_database
 from broker.errors import AuditUnavailable
+from tests.audit.conftest import verified
 from tests.audit.test_log import events, held, names, until
 from tests.doubles.audit import FaultyStore, ManualClock, an_event
 
@@ -104,7 +104,7 @@ async def test_what_turns_out_durable_at_the_stop_is_closed_before_it(
         await asyncio.sleep(0.01)
     await closing
     assert names(database) == ["service.started", "credential.issued", "credential.withheld", "service.stopped"]
-    assert verify_database(database, signer.verifier).exit_code(require_sealed=True) == 0
+    assert verified(database, signer.verifier).exit_code(require_sealed=True) == 0
 
 
 async def test_what_failed_or_was_answered_is_not_withheld(log: AuditLog, store: FaultyStore, database: Path) -> None:

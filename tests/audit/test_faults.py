@@ -17,8 +17,7 @@ from broker.audit.keyfiles import create_signing_key, load_signer
 from broker.audit.leaves import parse
 from broker.audit.log import AuditLog, create
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import verify_database
-from tests.audit.conftest import ORIGIN
+from tests.audit.conftest import ORIGIN, verified
 
 ROOT = Path(__file__).parents[2]
 COUNT = 6
@@ -81,7 +80,7 @@ async def test_no_acknowledged_event_is_lost_when_the_process_dies_in_a_system_c
     assert (len(acknowledged(said)) == COUNT) == finished
     await reopen(database)
     assert acknowledged(said).items() <= stored(database).items()
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 def test_an_event_is_synced_before_it_is_acknowledged(run: Run, tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ async def test_a_failed_sync_closes_the_log_until_a_restart(run: Run, database: 
     assert set(said[first_refusal:]) == {"refused", "ready False"}
     await reopen(database)
     assert acknowledged(said).items() <= stored(database).items()
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 def newest(database: Path) -> object:
@@ -136,10 +135,10 @@ async def test_a_broker_that_died_before_a_checkpoint_starts_again(
     for checkpoint, last in deaths:
         run("-e", "trace=none", count=3, dies_before=checkpoint)
         assert newest(database) == last
-        report = verify_database(database, key)
+        report = verified(database, key)
         assert (report.findings, report.unsealed > 0) == ((), True)
     await reopen(database)
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 async def test_a_broker_that_died_again_and_again_at_its_start_starts_again(
@@ -148,12 +147,12 @@ async def test_a_broker_that_died_again_and_again_at_its_start_starts_again(
     sizes = []
     for when in (6, 2, 3, 4, 5, 6, 7):
         run("-e", "trace=fdatasync", "-e", f"inject=fdatasync:signal=KILL:when={when}", count=3)
-        report = verify_database(database, key)
+        report = verified(database, key)
         assert report.findings == ()
         sizes.append((report.size, report.unsealed))
     assert len(set(sizes)) > 3
     await reopen(database)
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 @pytest.mark.parametrize("error", ["EIO", "EROFS"])
@@ -162,7 +161,7 @@ async def test_a_failed_write_is_never_acknowledged(run: Run, database: Path, ke
     assert "refused" in said
     await reopen(database)
     assert acknowledged(said).items() <= stored(database).items()
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT"])
@@ -176,7 +175,7 @@ async def test_a_full_disk_refuses_and_heals_by_itself_when_there_is_room_again(
         assert said[-1] == "ready True"
     await reopen(database)
     assert acknowledged(said).items() <= stored(database).items()
-    assert verify_database(database, key).exit_code(require_sealed=True) == 0
+    assert verified(database, key).exit_code(require_sealed=True) == 0
 
 
 def test_a_folder_that_cannot_be_synced_stops_the_creation(tmp_path: Path) -> None:

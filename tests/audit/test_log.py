@@ -20,10 +20,9 @@ from broker.audit.merkle import CompactRange, leaf_hash
 from broker.audit.runs import MAX_UNSEALED
 from broker.audit.stores import NotWritten, StoreError
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import verify_database
 from broker.errors import AuditUnavailable
 from broker.model import Event
-from tests.audit.conftest import ORIGIN
+from tests.audit.conftest import ORIGIN, verified
 from tests.doubles.audit import NOW, FaultyStore, ManualClock, an_event
 
 QUICK = Pace(watch_interval=0.01)
@@ -213,7 +212,7 @@ async def test_an_unknown_failure_poisons_until_the_log_is_opened_again(
     again = await AuditLog.open(SqliteStore(database), signer)
     assert (await again.append(an_event())).index == 3  # the start, the unknown one that was written, the start
     await again.close()
-    assert verify_database(database, signer.verifier).exit_code(require_sealed=True) == 0
+    assert verified(database, signer.verifier).exit_code(require_sealed=True) == 0
 
 
 async def test_a_clean_failure_that_was_written_after_all_poisons(log: AuditLog, store: FaultyStore) -> None:
@@ -377,7 +376,7 @@ async def test_long_logs_are_read_back_in_steps_and_verify(store: FaultyStore, s
     for _ in range(3):
         await asyncio.gather(*(log.append(an_event()) for _ in range(900)))
     await log.close()
-    report = verify_database(database, signer.verifier)
+    report = verified(database, signer.verifier)
     assert (report.findings, report.size, report.unsealed) == ((), 2702, 0)
     again = await AuditLog.open(SqliteStore(database), signer)
     await again.close()
@@ -391,7 +390,7 @@ async def test_a_clock_that_is_set_back_leaves_the_log_verifiable(
     clock.now -= timedelta(hours=1)
     await log.append(an_event())
     await log.close()
-    assert verify_database(database, signer.verifier).exit_code(require_sealed=True) == 0
+    assert verified(database, signer.verifier).exit_code(require_sealed=True) == 0
     assert str(events(database)[1]["time"]) < str(events(database)[0]["time"])
 
 
@@ -497,7 +496,7 @@ async def test_a_log_rewritten_as_if_no_service_had_run_stops_the_start(
 
 
 def classes_of(database: Path, signer: Signer) -> list[str]:
-    return [finding.kind for finding in verify_database(database, signer.verifier).findings]
+    return [finding.kind for finding in verified(database, signer.verifier).findings]
 
 
 async def test_what_a_dead_process_left_is_sealed_before_anything_new_is_written(

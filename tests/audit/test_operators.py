@@ -13,9 +13,9 @@ from broker.audit.log import AuditLog, create
 from broker.audit.operators import LEFT_TO_THE_SERVICE, operator, operator_log
 from broker.audit.spool import Spool
 from broker.audit.stores.sqlite import SqliteStore
-from broker.audit.verification import verify_database
 from broker.errors import AuditInUse, AuditUnavailable
 from broker.model import Event
+from tests.audit.conftest import verified
 from tests.doubles.audit import ManualClock, an_event
 
 ADDED = Event(event="keys.added", outcome="success", details={"fingerprint": "ab"})
@@ -55,7 +55,7 @@ async def test_without_a_service_a_command_writes_the_log_itself_and_no_start_or
     [event] = events(database)
     assert event["details"] == {"fingerprint": "ab", **operator()}
     assert said == []
-    assert verify_database(database, signer.verifier).exit_code(require_sealed=True) == 0
+    assert verified(database, signer.verifier).exit_code(require_sealed=True) == 0
 
 
 async def test_beside_a_service_the_event_waits_in_the_spool_and_people_are_told_once(

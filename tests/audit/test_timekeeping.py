@@ -12,7 +12,7 @@ from broker.audit.checkpoints import Signer
 from broker.audit.log import AuditLog, Pace, create
 from broker.audit.stores.sqlite import SqliteStore
 from broker.audit.timekeeping import Timekeeper
-from broker.audit.verification import verify_database
+from tests.audit.conftest import verified
 from tests.audit.test_log import events, until
 from tests.doubles.audit import NOW, ManualClock, an_event
 
@@ -47,7 +47,7 @@ async def test_the_first_event_after_it_was_set_back_is_marked_and_events_go_on(
     assert log.health().detail == "The clock was set back: it is 3600 seconds behind the newest event."
     assert not log.health().ready
     await log.checkpoint()
-    assert verify_database(database, signer.verifier).findings == ()
+    assert verified(database, signer.verifier).findings == ()
 
 
 async def test_it_is_well_again_when_it_has_caught_up(log: AuditLog, clock: ManualClock, database: Path) -> None:
