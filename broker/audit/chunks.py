@@ -27,7 +27,7 @@ from broker.audit.runs import SERVICE_EVENTS, Requests
 
 _LEVEL: Final = 12
 _LARGE: Final = 64 * 2**20
-_AHEAD: Final = 8
+_AHEAD: Final = 64
 _FOLLOWED: Final = SERVICE_EVENTS | {PRUNED}
 
 
@@ -130,7 +130,7 @@ def workers() -> Generator[Executor]:
     """Give processes to look with, as many as there are processors; where there can be none, a thread."""
     pool: Executor = ThreadPoolExecutor(1)
     with suppress(OSError, ImportError, NotImplementedError, BrokenExecutor):
-        processes = ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn"), _attend)
+        processes = ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_attend)
         processes.submit(os.getpid).result()
         pool = processes
     try:
