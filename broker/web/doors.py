@@ -16,7 +16,7 @@ from broker.web.rates import Buckets, Rate, limited, network_of
 
 LATE: Final = 0.05
 """Seconds by which a turn of the event loop may be late before fewer requests are taken at once."""
-FEWEST: Final = 32
+FEWEST: Final = 128
 """So many are taken however late it is."""
 _NOBODY_S_FAULT = {Fault.NONCE_NEEDED, Fault.KEYS_UNAVAILABLE}
 """Refusals that say nothing against who was refused."""

@@ -170,9 +170,9 @@ async def test_under_overload_the_newest_goes_first_and_the_oldest_is_turned_awa
 
 
 async def test_while_the_loop_is_late_fewer_are_served_at_once() -> None:
-    admission = Admission(64, waiting=0)
+    admission = Admission(4 * FEWEST, waiting=0)
     limit = {measure.name: measure.value for measure in admission.measures()}["requests_in_service_limit"]
-    assert limit == 64
+    assert limit == 4 * FEWEST
     for _ in range(10):
         admission.heed(0.2)
     async with AsyncExitStack() as inside:
@@ -184,7 +184,7 @@ async def test_while_the_loop_is_late_fewer_are_served_at_once() -> None:
         await inside.enter_async_context(admission)
         for _ in range(40):
             admission.heed(0.0)
-        for _ in range(64 - FEWEST - 1):
+        for _ in range(3 * FEWEST - 1):
             await inside.enter_async_context(admission)
         with pytest.raises(Overloaded):
             await inside.enter_async_context(admission)
